@@ -1,0 +1,24 @@
+"""The probabilistic core: it knows tensors and Gaussian noise, and nothing of voxels or atoms."""
+
+from medmol_diffusion.core.analytic import GaussianDenoiser, MixtureDenoiser, gaussian_flow
+from medmol_diffusion.core.denoiser import (
+    PARAMETERIZATIONS,
+    Denoiser,
+    Eps,
+    Logits,
+    NetworkDenoiser,
+    Parameterization,
+    PerBlock,
+    Preconditioned,
+    Prediction,
+    V,
+    X,
+)
+from medmol_diffusion.core.elbo import Elbo, continuous_integrand, diffuse, elbo, prior_kl, transition_kl
+from medmol_diffusion.core.noise import Randomness, Streams
+from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss
+from medmol_diffusion.core.sampler import grid, sample
+from medmol_diffusion.core.schedule import Cosine, DDPMLinear, LinearGamma, Polynomial, Schedule, alpha, sigma
+from medmol_diffusion.core.space import Dense, Masked, Product, Rotated, Space, ZeroCentre
+from medmol_diffusion.core.stepper import STEPPERS, Ancestral, DDIM, DPMSolver2M, Heun, Stepper
+from medmol_diffusion.core.weighting import WEIGHTINGS, Native, Simple, Weighting

@@ -1,0 +1,212 @@
+"""The evidence lower bound, term by term, in nats per example.
+
+-log p(data) <= prior + diffusion + reconstruction - log_volume + the domain's own terms.
+Sources: Kingma et al. 2021 (eqs. 11-18) for the continuous bound, Ho et al. 2020 (eq. 5) for the discrete one.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medmol_diffusion.core.denoiser import Denoiser, Prediction
+from medmol_diffusion.core.noise import Randomness, stratified_uniforms
+from medmol_diffusion.core.observation import Observation
+from medmol_diffusion.core.schedule import (
+    Schedule,
+    alpha,
+    log_sigma_squared,
+    per_example,
+    sigma,
+)
+from medmol_diffusion.core.space import Space
+
+LN2 = math.log(2)
+
+
+@dataclass(frozen=True)
+class Elbo:
+    """A bound on -log p, per example.
+
+    Attributes:
+        terms: name -> [B] nats, each averaged over the draws; ``log_volume`` is subtracted, the others are added.
+        dim: [B] degrees of freedom.
+        draw_variance: [B] variance of the mean over draws; NaN for one draw, zero for an exact sum.
+        settings: what the figure depends on: gamma_0, gamma_1, transitions (0 for the continuous bound), draws.
+        map: the diffusion integrand before it is summed over the space, of the state's shape: a voxel or per-atom
+        score.
+    """
+
+    terms: dict[str, Tensor]
+    dim: Tensor
+    draw_variance: Tensor
+    settings: dict[str, float] = field(default_factory=dict)
+    map: Tensor | None = None
+
+    @property
+    def total(self) -> Tensor:
+        """[B] the bound, nats."""
+        return torch.stack([-v if name == "log_volume" else v for name, v in self.terms.items()]).sum(0)
+
+    @property
+    def bits_per_dim(self) -> Tensor:
+        """[B] total / (dim log 2)."""
+        return self.total / (self.dim * LN2)
+
+    @property
+    def nats_per_dim(self) -> Tensor:
+        """[B] total / dim."""
+        return self.total / self.dim
+
+    def with_terms(self, **terms: Tensor) -> "Elbo":
+        """The same bound with the domain's own terms added."""
+        return Elbo({**self.terms, **terms}, self.dim, self.draw_variance, self.settings, self.map)
+
+    def summary(self) -> dict[str, tuple[float, float]]:
+        """name -> (mean over the examples, its standard error), for every term, the total, and the total per dimension.
+
+        The spread over examples holds the spread over draws.
+        """
+        rows = {**self.terms, "total": self.total, "nats_per_dim": self.nats_per_dim, "bits_per_dim": self.bits_per_dim}
+        return {name: (v.mean().item(), (v.std() / math.sqrt(len(v))).item()) for name, v in rows.items()}
+
+    @staticmethod
+    def concatenate(parts: Sequence["Elbo"]) -> "Elbo":
+        """One bound over the examples of all ``parts``; maps are left out."""
+        names = list(parts[0].terms)
+        return Elbo(
+            {name: torch.cat([p.terms[name] for p in parts]) for name in names},
+            torch.cat([p.dim for p in parts]),
+            torch.cat([p.draw_variance for p in parts]),
+            parts[0].settings,
+        )
+
+
+def prior_kl(x: Tensor, gamma_1: Tensor, space: Space) -> Tensor:
+    """[B] KL(q(z_1 | x) || N(0, I)) = (alpha_1^2 |x|^2 + dim (sigma_1^2 - 1 - log sigma_1^2)) / 2, sigma_1^2 - 1 =
+    -alpha_1^2."""
+    alpha2 = torch.sigmoid(-gamma_1)
+    spread = -alpha2 - log_sigma_squared(gamma_1)
+    return 0.5 * (alpha2 * space.squared_norm(x) + space.dim() * spread)
+
+
+def transition_kl(prediction: Prediction, x: Tensor, eps: Tensor, gamma_s: Tensor) -> Tensor:
+    """KL(q(z_s | z_t, x) || p(z_s | z_t)) per element, of the state's shape; sum it with the space.
+
+    With fixed variance, 1/2 expm1(gamma_t - gamma_s) (eps - eps_hat)^2. Where Var[x | z_t] = C is known, the reverse
+    variance is r = 1 + e^(-gamma_s) (1 - e^(gamma_s - gamma_t)) C times as large and the KL is
+    1/2 [1/r - 1 + log r + expm1(gamma_t - gamma_s) (eps - eps_hat)^2 / r].
+    """
+    error2 = prediction.eps_error(x, eps).square()
+    gap = prediction.gamma - gamma_s
+    kl = 0.5 * per_example(torch.expm1(gap), error2) * error2
+    if prediction.x_variance is None:
+        return kl
+    excess = per_example(-torch.exp(-gamma_s) * torch.expm1(-gap), error2) * prediction.x_variance
+    return kl / (1 + excess) + 0.5 * (torch.log1p(excess) - excess / (1 + excess))
+
+
+def continuous_integrand(prediction: Prediction, x: Tensor, eps: Tensor, gamma_derivative: Tensor) -> Tensor:
+    """1/2 gamma'(t) (eps - eps_hat)^2 per element, of the state's shape; its mean over t and eps is the diffusion
+    term."""
+    error2 = prediction.eps_error(x, eps).square()
+    return 0.5 * per_example(gamma_derivative, error2) * error2
+
+
+def diffuse(x: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
+    """z = alpha x + sigma eps, gamma [B]."""
+    return per_example(alpha(gamma), x) * x + per_example(sigma(gamma), x) * eps
+
+
+def elbo(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    space: Space,
+    x: Tensor,
+    observation: Observation,
+    data: Any,
+    generator: Randomness,
+    transitions: int = 0,
+    draws: int | None = 1,
+    condition: Any = None,
+) -> Elbo:
+    """Prior, diffusion and reconstruction terms of the bound at ``x``.
+
+    Args:
+        denoiser: the model.
+        schedule: gives gamma_0, gamma_1 and the path between them.
+        space: where x lives.
+        x: [B, ...] the clean state.
+        observation: p(data | z_0).
+        data: what ``observation`` reads.
+        generator: draws the noise and the times (stratified over draws and examples).
+        transitions: T of the discrete-time bound; 0 for the continuous-time bound.
+        draws: noise draws per example; None sums over all T transitions, with one draw of noise for each.
+        condition: passed on to the denoiser.
+
+    Raises:
+        ValueError: ``draws`` is None for the continuous bound, or not positive.
+    """
+    if draws is None and not transitions:
+        raise ValueError("the exact sum is over the transitions of a discrete-time bound: give transitions, or draws")
+    if draws is not None and draws < 1:
+        raise ValueError(f"draws = {draws} must be at least 1")
+    batch, device = len(x), x.device
+    exact = draws is None
+    repeats = transitions if draws is None else draws
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)
+    gamma_0, gamma_1 = (schedule.gamma(end).expand(batch) for end in ends)
+
+    # The exact sum visits t = 1/T, ..., T/T once each, and its mean is scaled like any other average of T L_t.
+    uniform = None if exact else stratified_uniforms(batch, repeats, generator).to(device)
+    total = torch.zeros(repeats, batch, dtype=torch.float64, device=device)
+    reconstruction = torch.zeros(1 if exact else repeats, batch, dtype=torch.float64, device=device)
+    integrand_sum = torch.zeros_like(x)
+    for k in range(repeats):
+        eps = space.noise(x, generator)
+        if transitions:
+            step = torch.full((batch,), float(k + 1), dtype=torch.float64, device=device)
+            if uniform is not None:
+                step = 1 + (uniform[k] * transitions).floor().clamp(max=transitions - 1)
+            gamma = schedule.gamma(step / transitions)
+            prediction = denoiser(diffuse(x, eps, gamma), gamma, space, condition)
+            gamma_s = schedule.gamma((step - 1) / transitions)
+            integrand = transitions * transition_kl(prediction, x, eps, gamma_s)
+        else:
+            assert uniform is not None
+            gamma = schedule.gamma(uniform[k])
+            prediction = denoiser(diffuse(x, eps, gamma), gamma, space, condition)
+            integrand = continuous_integrand(prediction, x, eps, schedule.derivative(uniform[k]))
+        total[k] = space.sum(integrand)
+        integrand_sum += integrand
+    for k in range(len(reconstruction)):
+        z_0 = diffuse(x, space.noise(x, generator), gamma_0)
+        x_hat, x_variance = None, None
+        if observation.needs_denoiser:
+            prediction = denoiser(z_0, gamma_0, space, condition)
+            x_hat, x_variance = prediction.x, prediction.x_variance
+        reconstruction[k] = observation.nll(data, z_0, gamma_0, space, x_hat, x_variance)
+
+    if exact:
+        draw_variance = torch.zeros(batch, dtype=torch.float64, device=device)
+    else:
+        draw_variance = (total + reconstruction).var(dim=0) / repeats if repeats > 1 else total[0] * torch.nan
+    return Elbo(
+        terms={
+            "prior": prior_kl(x, gamma_1, space).double(),
+            "diffusion": total.mean(0),
+            "reconstruction": reconstruction.mean(0),
+        },
+        dim=space.dim(),
+        draw_variance=draw_variance,
+        settings={
+            "gamma_0": schedule.gamma_0,
+            "gamma_1": schedule.gamma_1,
+            "transitions": float(transitions),
+            "draws": float(repeats),
+        },
+        map=integrand_sum / repeats,
+    )

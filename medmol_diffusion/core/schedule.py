@@ -1,0 +1,182 @@
+"""Noise schedules gamma(t) = -log SNR(t) in the variance-preserving frame.
+
+Every z in the package is z = alpha x + sigma eps with alpha^2 = sigmoid(-gamma), sigma^2 = sigmoid(gamma), and t in
+[0, 1] runs from data (gamma_0, very negative) to noise (gamma_1, positive). Everything is float64; 1 - alpha^2 is
+never formed. Source of the frame: Kingma et al. 2021, Variational Diffusion Models, eqs. 2-4.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def log_alpha_squared(gamma: Tensor) -> Tensor:
+    """log alpha^2 = log sigmoid(-gamma) = -softplus(gamma)."""
+    return -F.softplus(gamma)
+
+
+def log_sigma_squared(gamma: Tensor) -> Tensor:
+    """log sigma^2 = log sigmoid(gamma) = -softplus(-gamma)."""
+    return -F.softplus(-gamma)
+
+
+def alpha(gamma: Tensor) -> Tensor:
+    """alpha = sigmoid(-gamma)^(1/2)."""
+    return torch.exp(0.5 * log_alpha_squared(gamma))
+
+
+def sigma(gamma: Tensor) -> Tensor:
+    """sigma = sigmoid(gamma)^(1/2)."""
+    return torch.exp(0.5 * log_sigma_squared(gamma))
+
+
+def per_example(value: Tensor, like: Tensor) -> Tensor:
+    """[B] -> [B, 1, ..., 1] in the dtype and on the device of ``like`` (B, ...)."""
+    return value.to(like).reshape(-1, *[1] * (like.dim() - 1))
+
+
+class Schedule(nn.Module, ABC):
+    """A monotone map t in [0, 1] -> gamma."""
+
+    @abstractmethod
+    def gamma(self, t: Tensor) -> Tensor:
+        """gamma(t) in float64, same shape as ``t``."""
+
+    @abstractmethod
+    def derivative(self, t: Tensor) -> Tensor:
+        """d gamma / dt in float64, same shape as ``t``."""
+
+    @property
+    def gamma_0(self) -> float:
+        """gamma at the data end, t = 0."""
+        return self.gamma(torch.zeros((), dtype=torch.float64)).item()
+
+    @property
+    def gamma_1(self) -> float:
+        """gamma at the noise end, t = 1."""
+        return self.gamma(torch.ones((), dtype=torch.float64)).item()
+
+
+def _check_ends(gamma_0: float, gamma_1: float) -> None:
+    if not (math.isfinite(gamma_0) and math.isfinite(gamma_1) and gamma_0 < gamma_1):
+        raise ValueError(f"gamma_0 = {gamma_0} must be finite and below gamma_1 = {gamma_1}; noise grows with t")
+
+
+class LinearGamma(Schedule):
+    """gamma(t) = gamma_0 + (gamma_1 - gamma_0) t.
+
+    The defaults are the initial end points of Kingma et al. 2021, appendix B.
+
+    Raises:
+        ValueError: the end points are not finite and increasing.
+    """
+
+    def __init__(self, gamma_0: float = -13.3, gamma_1: float = 5.0) -> None:
+        super().__init__()
+        _check_ends(gamma_0, gamma_1)
+        self.ends = (gamma_0, gamma_1)
+
+    def gamma(self, t: Tensor) -> Tensor:
+        start, end = self.ends
+        return start + (end - start) * t.double()
+
+    def derivative(self, t: Tensor) -> Tensor:
+        start, end = self.ends
+        return torch.full_like(t, end - start, dtype=torch.float64)
+
+
+class Cosine(Schedule):
+    """gamma(t) = 2 log tan(a + (b - a) t), with tan a = exp(gamma_0 / 2) and tan b = exp(gamma_1 / 2).
+
+    The cosine schedule of Nichol & Dhariwal 2021, alpha = cos(theta), cut at finite end points as in Hoogeboom et al.
+    2023 (simple diffusion), section 3.1.
+
+    Raises:
+        ValueError: the end points are not finite and increasing.
+    """
+
+    def __init__(self, gamma_0: float = -13.3, gamma_1: float = 10.0) -> None:
+        super().__init__()
+        _check_ends(gamma_0, gamma_1)
+        self.angles = (math.atan(math.exp(gamma_0 / 2)), math.atan(math.exp(gamma_1 / 2)))
+
+    def gamma(self, t: Tensor) -> Tensor:
+        start, end = self.angles
+        return 2 * torch.log(torch.tan(start + (end - start) * t.double()))
+
+    def derivative(self, t: Tensor) -> Tensor:
+        start, end = self.angles
+        return 4 * (end - start) / torch.sin(2 * (start + (end - start) * t.double()))
+
+
+class Tabulated(Schedule):
+    """Piecewise-linear interpolation of a table of gammas at t = 0, 1/n, ..., 1.
+
+    A discrete-time model with n transitions is met exactly at T = n.
+
+    Raises:
+        ValueError: the table is not finite and increasing.
+    """
+
+    table: Tensor
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        table = table.double()
+        if table.dim() != 1 or len(table) < 2 or not torch.isfinite(table).all() or not (table.diff() > 0).all():
+            raise ValueError("a table of gammas must be a finite, increasing vector of two entries or more")
+        # Rebuilt by the constructor, so it does not travel in the state dict; a half-precision cast of the model must
+        # not touch it either, so it is a plain attribute moved by hand in `_at`.
+        self.table = table
+
+    @property
+    def transitions(self) -> int:
+        """n, the number of transitions of the discrete-time model."""
+        return len(self.table) - 1
+
+    def _at(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.table.device != t.device:
+            self.table = self.table.to(t.device)
+        place = t.double() * self.transitions
+        left = place.floor().clamp(0, self.transitions - 1).long()
+        return self.table[left], self.table[left + 1], place - left
+
+    def gamma(self, t: Tensor) -> Tensor:
+        left, right, fraction = self._at(t)
+        return left + (right - left) * fraction
+
+    def derivative(self, t: Tensor) -> Tensor:
+        left, right, _ = self._at(t)
+        return (right - left) * self.transitions
+
+
+class DDPMLinear(Tabulated):
+    """The beta-linear schedule of Ho et al. 2020, section 4: alpha_i^2 = prod_{j <= i} (1 - beta_j).
+
+    beta runs linearly from ``beta_start`` to ``beta_end`` over ``steps`` levels; t = 0 is the first noisy level (whose
+    decoder is the reconstruction term), so ``transitions`` is steps - 1.
+    """
+
+    def __init__(self, beta_start: float = 1e-4, beta_end: float = 2e-2, steps: int = 1000) -> None:
+        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+        log_alpha2 = torch.log1p(-beta).cumsum(0)
+        super().__init__(torch.log(-torch.expm1(log_alpha2)) - log_alpha2)
+
+
+class Polynomial(Tabulated):
+    """The `polynomial_p` schedule of EDM for molecules (Hoogeboom et al. 2022, appendix B).
+
+    With n = T + 1 and u = linspace(0, n, n): a = (1 - (u / n)^p)^2, its step ratios clipped to [0.001, 1] and
+    multiplied up, alpha^2 = (1 - 2 s) a + s. With p = 2, s = 1e-5, T = 1000: gamma_0 = -11.5129, gamma_T = +11.5125.
+    """
+
+    def __init__(self, power: float = 2.0, precision: float = 1e-5, steps: int = 1000) -> None:
+        n = steps + 1
+        u = torch.linspace(0, n, n, dtype=torch.float64)
+        a = (1 - (u / n) ** power) ** 2
+        ratios = (a / torch.cat([torch.ones(1, dtype=torch.float64), a[:-1]])).clamp(0.001, 1.0)
+        alpha2 = (1 - 2 * precision) * ratios.cumprod(0) + precision
+        super().__init__(torch.log1p(-alpha2) - torch.log(alpha2))

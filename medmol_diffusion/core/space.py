@@ -1,0 +1,183 @@
+"""The linear subspace a state lives in.
+
+A space is one object per batch and carries its mask. Every KL, prior density, squared error, probe and draw of noise
+goes through it, so that a degree of freedom is counted once, everywhere.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from math import prod
+
+import torch
+from torch import Tensor
+
+from medmol_diffusion.core.noise import Randomness, Streams, standard_normal
+
+
+class Space(ABC):
+    """A linear subspace of R^(event shape), one per example of a batch; ``shape`` is that of a state, [B, ...]."""
+
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def project(self, v: Tensor) -> Tensor:
+        """Orthogonal projection of ``v`` [B, ...] onto the subspace."""
+
+    @abstractmethod
+    def noise(self, like: Tensor, generator: Randomness) -> Tensor:
+        """eps ~ N(0, projection), of the shape, dtype and device of ``like`` [B, ...]."""
+
+    @abstractmethod
+    def dim(self) -> Tensor:
+        """[B] degrees of freedom, float64."""
+
+    def sum(self, v: Tensor) -> Tensor:
+        """[B] sum of an element-wise quantity ``v`` [B, ...] over the elements that belong to the space."""
+        return v.flatten(1).sum(1)
+
+    def squared_norm(self, v: Tensor) -> Tensor:
+        """[B] |v|^2 over the space."""
+        return self.sum(v.square())
+
+
+class Dense(Space):
+    """All of R^shape: no padding, nothing removed. ``like`` is a state [B, ...]."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.shape = tuple(like.shape)
+        self.device = like.device
+
+    def project(self, v: Tensor) -> Tensor:
+        return v
+
+    def noise(self, like: Tensor, generator: Randomness) -> Tensor:
+        return standard_normal(like, generator)
+
+    def dim(self) -> Tensor:
+        return torch.full((self.shape[0],), float(prod(self.shape[1:])), dtype=torch.float64, device=self.device)
+
+
+class Masked(Space):
+    """Rows where ``mask`` is true: states [B, *mask.shape[1:], channels], zero elsewhere.
+
+    Args:
+        mask: [B, ...] bool.
+        channels: the size of the last axis of a state.
+
+    Raises:
+        ValueError: the mask is not boolean, or an example has no row at all.
+    """
+
+    def __init__(self, mask: Tensor, channels: int) -> None:
+        if mask.dtype != torch.bool:
+            raise ValueError(f"a mask must be boolean, not {mask.dtype}")
+        if not mask.flatten(1).any(1).all():
+            raise ValueError("a mask leaves an example without a single element")
+        self.mask, self.channels = mask, channels
+        self.shape = (*mask.shape, channels)
+        self.rows = mask.flatten(1).sum(1)
+
+    def project(self, v: Tensor) -> Tensor:
+        return v * self.mask[..., None]
+
+    def noise(self, like: Tensor, generator: Randomness) -> Tensor:
+        if isinstance(generator, Streams):
+            # Each item draws for its own rows only, so that padding changes nothing.
+            drawn = generator.normal([(int(n), self.channels) for n in self.rows], like.dtype)
+            out = torch.zeros(like.shape, dtype=like.dtype)
+            out[self.mask.cpu()] = torch.cat(drawn)
+            return self.project(out.to(like.device))
+        return self.project(standard_normal(like, generator))
+
+    def dim(self) -> Tensor:
+        return self.rows.double() * self.channels
+
+    def sum(self, v: Tensor) -> Tensor:
+        return super().sum(v * self.mask[..., None])
+
+
+class ZeroCentre(Masked):
+    """Masked points [B, N, channels] whose centre of mass is zero: channels * (n - 1) degrees of freedom.
+
+    Raises:
+        ValueError: an example has fewer than two points, and so no degree of freedom.
+    """
+
+    def __init__(self, mask: Tensor, channels: int = 3) -> None:
+        super().__init__(mask, channels)
+        if (self.rows < 2).any():
+            raise ValueError("a zero-centre space needs two points or more in every example")
+
+    def project(self, v: Tensor) -> Tensor:
+        v = super().project(v)
+        centre = v.sum(1, keepdim=True) / self.rows.to(v)[:, None, None]
+        return super().project(v - centre)
+
+    def dim(self) -> Tensor:
+        return (self.rows.double() - 1) * self.channels
+
+
+class Product(Space):
+    """Named spaces side by side. Its states are flat, [B, D]; ``split`` and ``join`` go to the blocks and back."""
+
+    def __init__(self, blocks: Mapping[str, Space]) -> None:
+        self.blocks = dict(blocks)
+        self.sizes = [prod(space.shape[1:]) for space in self.blocks.values()]
+        batch = {space.shape[0] for space in self.blocks.values()}
+        if len(batch) != 1:
+            raise ValueError(f"the blocks of a product disagree on the batch size: {sorted(batch)}")
+        self.shape = (batch.pop(), sum(self.sizes))
+
+    def split(self, v: Tensor) -> dict[str, Tensor]:
+        """[B, D] -> each block in its own shape, as views."""
+        parts = v.split(self.sizes, dim=1)
+        return {name: part.reshape(space.shape) for (name, space), part in zip(self.blocks.items(), parts, strict=True)}
+
+    def join(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """The blocks, in their own shapes -> [B, D]."""
+        return torch.cat([parts[name].flatten(1) for name in self.blocks], dim=1)
+
+    def project(self, v: Tensor) -> Tensor:
+        parts = self.split(v)
+        return self.join({name: space.project(parts[name]) for name, space in self.blocks.items()})
+
+    def noise(self, like: Tensor, generator: Randomness) -> Tensor:
+        parts = self.split(like)
+        return self.join({name: space.noise(parts[name], generator) for name, space in self.blocks.items()})
+
+    def dim(self) -> Tensor:
+        return torch.stack([space.dim() for space in self.blocks.values()]).sum(0)
+
+    def sum(self, v: Tensor) -> Tensor:
+        parts = self.split(v)
+        return torch.stack([space.sum(parts[name]) for name, space in self.blocks.items()]).sum(0)
+
+
+class Rotated(Space):
+    """``inner`` seen through an orthonormal map: states are forward(inner state).
+
+    A masked volume after an orthonormal wavelet transform, for example: the padding stays uncounted in wavelet space.
+
+    Args:
+        inner: the space before the map.
+        forward, inverse: the orthonormal map and its inverse, on whole batches.
+        shape: the shape of a state after the map.
+    """
+
+    def __init__(
+        self,
+        inner: Space,
+        forward: Callable[[Tensor], Tensor],
+        inverse: Callable[[Tensor], Tensor],
+        shape: tuple[int, ...],
+    ) -> None:
+        self.inner, self.forward, self.inverse, self.shape = inner, forward, inverse, shape
+
+    def project(self, v: Tensor) -> Tensor:
+        return self.forward(self.inner.project(self.inverse(v)))
+
+    def noise(self, like: Tensor, generator: Randomness) -> Tensor:
+        return self.forward(self.inner.noise(self.inverse(like), generator))
+
+    def dim(self) -> Tensor:
+        return self.inner.dim()

@@ -1,0 +1,59 @@
+"""Test doubles of the identities: exact second moments instead of random draws."""
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from medmol_diffusion.core import Dense, GaussianDenoiser, Masked, Product, Space, ZeroCentre
+from medmol_diffusion.core.noise import Randomness
+
+
+class GivenNoise(Space):
+    """A space whose noise is handed in, so that a test chooses it."""
+
+    def __init__(self, inner: Space, eps: Tensor) -> None:
+        self.inner, self.eps, self.shape = inner, eps, inner.shape
+        if isinstance(inner, Masked):
+            self.mask = inner.mask
+
+    def project(self, v: Tensor) -> Tensor:
+        return self.inner.project(v)
+
+    def noise(self, like: Tensor, generator: Randomness) -> Tensor:
+        return self.eps.to(like)
+
+    def dim(self) -> Tensor:
+        return self.inner.dim()
+
+    def sum(self, v: Tensor) -> Tensor:
+        return self.inner.sum(v)
+
+
+def sigma_points(oracle: GaussianDenoiser, shape: tuple[int, ...]) -> tuple[Tensor, Space]:
+    """Four (x, eps) pairs whose second moments are those of the Gaussian data and of the noise, exactly.
+
+    Every quantity that is quadratic in (x, eps) then has its exact expectation as the mean over the batch.
+    """
+    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=2)), dtype=torch.float64)
+    x = signs[:, :1] * oracle.eigenvalues.sqrt()
+    eps = signs[:, 1:] * torch.ones_like(oracle.eigenvalues)
+    if oracle.basis is not None:
+        # Sum over directions of rank-one covariances: one group of four for each direction, rescaled by sqrt(d).
+        d = len(oracle.eigenvalues)
+        each = torch.eye(d, dtype=torch.float64) * d**0.5
+        x = torch.cat([x * e for e in each]) @ oracle.basis.T
+        eps = torch.cat([eps * e for e in each]) @ oracle.basis.T
+    x, eps = x.reshape(-1, *shape), eps.reshape(-1, *shape)
+    return x, GivenNoise(Dense(x), eps)
+
+
+def zero_centre_basis(n: int, channels: int = 3) -> Tensor:
+    """[n * channels, (n - 1) * channels] orthonormal basis of the points with zero centre of mass."""
+    q, _ = torch.linalg.qr(torch.eye(n, dtype=torch.float64)[:, 1:] - 1.0 / n)
+    return torch.kron(q.contiguous(), torch.eye(channels, dtype=torch.float64))
+
+
+def molecule_space(mask: Tensor, features: int) -> Product:
+    """The space of a molecule: zero-centre positions and masked features."""
+    return Product({"positions": ZeroCentre(mask), "features": Masked(mask, features)})
