@@ -23,8 +23,15 @@ class Streams:
         self.seed = seed
         self.index = index.cpu()
         self.generators = [
-            torch.Generator().manual_seed(((seed + 1) * _SEED_MIX + int(i) * _INDEX_MIX) % 2**63) for i in self.index
+            torch.Generator().manual_seed(((seed + 1) * _SEED_MIX + i * _INDEX_MIX) % 2**63) for i in self.index.tolist()
         ]
+
+    def take(self, rows: Tensor) -> "Streams":
+        """The streams of some of the items, shared: what they draw is not drawn again."""
+        part = Streams(self.seed, self.index[:0])
+        part.index = self.index[rows]
+        part.generators = [self.generators[row] for row in rows.tolist()]
+        return part
 
     def __len__(self) -> int:
         return len(self.generators)

@@ -1,1 +1,6 @@
+"""Molecules: E(3)-equivariant diffusion, from files to scores."""
 
+from medmol_diffusion.molecules.data import EnumeratedData, MoleculeData
+from medmol_diffusion.molecules.egnn import EGNN
+from medmol_diffusion.molecules.model import MoleculeDiffusion
+from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch, read_molecules, write_sdf

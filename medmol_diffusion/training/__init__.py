@@ -1,1 +1,1 @@
-
+"""Training on PyTorch Lightning; names neither domain."""

@@ -1,0 +1,249 @@
+"""`medmol`: the command line. User errors end with one sentence and exit code 2."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from medmol_diffusion import __version__
+from medmol_diffusion.errors import InputError
+
+console = Console()
+MOLECULE_SUFFIXES = (".sdf", ".sdf.gz", ".xyz", ".npz")
+SAMPLERS = ("ancestral", "ddim", "heun", "dpm++2m")
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Any]:
+    """A rich bar; yields a function that takes the number of items done."""
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def fit(arguments: list[str]) -> None:
+    from medmol_diffusion.training.fit import fit as train
+
+    folder = train(arguments)
+    console.print(f"The run is in [bold]{folder}[/]: try medmol validate {folder}, medmol sample {folder} -o ...")
+
+
+def _load(source: str, device: str) -> Any:
+    import torch
+
+    from medmol_diffusion.training.model import DiffusionModel
+    from medmol_diffusion.training.saved import load_model
+
+    chosen = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return load_model(source, DiffusionModel).to(chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device} is not to be had here: {str(error).splitlines()[0]}") from error
+
+
+def validate(options: argparse.Namespace) -> None:
+    from medmol_diffusion.training.validation import bound_table, open_data, validate_model
+
+    model = _load(options.model, options.device)
+    data, split = open_data(model, options.model, options.data, options.split)
+    transitions = model.default_transitions if options.steps is None else options.steps
+    with progress_bar("bound", len(getattr(data, split))) as progress:
+        bound = validate_model(
+            model, data, split, transitions, options.draws, options.seed, options.limit, lambda done, _: progress(done)
+        )
+    console.print(bound_table(model, bound))
+    _write_json(options.json, {"terms": bound.summary(), "settings": bound.settings, "examples": len(bound.total)})
+
+
+def sample(options: argparse.Namespace) -> None:
+    from medmol_diffusion.molecules import MoleculeDiffusion, write_sdf
+
+    out = Path(options.output)
+    model = _load(options.model, options.device)
+    molecules = isinstance(model, MoleculeDiffusion)
+    if molecules and out.suffix != ".sdf":
+        raise InputError(f"-o {out}: molecules are written to one file that ends in .sdf")
+    if not molecules and out.suffix:
+        raise InputError(f"-o {out}: scans are written to a folder, one .nii.gz each")
+    sampler = options.sampler or ("ancestral" if molecules else "dpm++2m")
+    with progress_bar("sampling", options.n) as progress:
+        found = model.sample(options.n, steps=options.steps, sampler=sampler, seed=options.seed, progress=progress)
+    if molecules:
+        write_sdf(found, out)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        for i, volume in enumerate(found):
+            volume.write(out / f"sample-{i:04d}.nii.gz")
+    console.print(f"{len(found)} {'molecules' if molecules else 'scans'} in [bold]{out}[/]")
+
+
+def score(options: argparse.Namespace) -> None:
+    path = Path(options.path)
+    if path.is_dir():
+        from medmol_diffusion.mri.metrics import score_volumes
+        from medmol_diffusion.mri.volume import read_folder
+
+        if options.reference is None:
+            raise InputError("scans are scored against real ones: give --reference FOLDER")
+        scores: Any = score_volumes(read_folder(path), read_folder(options.reference), seed=options.seed)
+    else:
+        from medmol_diffusion.molecules import read_molecules
+        from medmol_diffusion.molecules.metrics import score_molecules, smiles_of
+
+        molecules, bad = read_molecules(path)
+        for record in bad[:10]:
+            console.print(f"[yellow]skipped[/] record {record.index} {record.name}: {record.reason}")
+        if bad:
+            console.print(f"[yellow]{len(bad)} of {len(bad) + len(molecules)} records could not be read[/]")
+        reference = None if options.reference is None else smiles_of(read_molecules(options.reference)[0])
+        scores = score_molecules(molecules, reference, seed=options.seed)
+    table = Table("score", "value", "95 % interval", "n", title=str(path))
+    for row in scores.rows():
+        table.add_row(*row)
+    console.print(table)
+    _write_json(options.json, scores.to_dict())
+
+
+def detect(options: argparse.Namespace) -> None:
+    from medmol_diffusion.mri.anomaly import AnomalyDetector, evaluate, evaluation_table
+    from medmol_diffusion.mri.picture import save_overlay
+    from medmol_diffusion.mri.volume import Volume, stem
+
+    out = Path(options.output)
+    detector = AnomalyDetector(_load(options.model, options.device), method=options.method, seed=options.seed)
+    if options.healthy:
+        healthy = sorted(Path(options.healthy).glob("*.nii*"))
+        detector.calibrate(healthy)
+    out.mkdir(parents=True, exist_ok=True)
+    results, masks = [], []
+    with progress_bar(options.method, len(options.scans)) as progress:
+        for done, scan in enumerate(options.scans, start=1):
+            result = detector.detect(scan)
+            name = stem(scan)
+            result.map.write(out / f"{name}_anomaly.nii.gz")
+            result.restored.write(out / f"{name}_restored.nii.gz")
+            save_overlay(result, out / f"{name}.png")
+            results.append((name, result))
+            progress(done)
+            if options.masks:
+                masks.append(Volume.read(Path(options.masks) / Path(scan).name))
+    table = Table("scan", "score", title=f"{options.method}: mean of the highest 1 % of the map")
+    for name, result in results:
+        table.add_row(name, f"{result.score:.4f}")
+    console.print(table)
+    summary: dict[str, Any] = {"method": options.method, "scores": {name: r.score for name, r in results}}
+    if masks:
+        evaluation = evaluate([r for _, r in results], masks, detector.threshold)
+        console.print(evaluation_table(evaluation))
+        summary["evaluation"] = evaluation.to_dict()
+    _write_json(options.json or out / "detect.json", summary)
+
+
+def export(options: argparse.Namespace) -> None:
+    from medmol_diffusion.training.saved import export_model
+
+    console.print(f"exported to [bold]{export_model(options.run_folder, options.output)}[/]")
+
+
+def demo(options: argparse.Namespace) -> None:
+    from medmol_diffusion.demo import run_demo
+
+    console.print(f"open [bold]{run_demo(Path(options.output))}[/]")
+
+
+def _write_json(path: str | Path | None, content: Any) -> None:
+    if path is not None:
+        Path(path).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medmol", description="Diffusion models for brain MRI and 3-D molecules, with a likelihood you can trust."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, about: str, run: Any, model: bool = False) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=about, description=about)
+        sub.set_defaults(run=run)
+        if model:
+            sub.add_argument(
+                "model", metavar="MODEL", help="a run folder, an exported folder, or a shipped model's name"
+            )
+            sub.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
+            sub.add_argument("--seed", type=int, default=0, help="of the random streams (default 0)")
+        return sub
+
+    verb("fit", "train from a config: medmol fit --config FILE [--key value ...]; --ckpt_path last resumes", fit)
+
+    sub = verb(
+        "validate", "the likelihood table: every term of the bound with its standard error", validate, model=True
+    )
+    sub.add_argument("--data", metavar="PATH", help="data to validate on (default: the run's own)")
+    sub.add_argument(
+        "--split", choices=("all", "train", "validation", "test"), help="default: all of PATH, else the run's test part"
+    )
+    sub.add_argument(
+        "--steps", type=int, help="T of the bound, 0 for continuous time (default: 1000 for molecules, 0 for scans)"
+    )
+    sub.add_argument("--draws", type=int, default=1, help="noise draws per example (default 1)")
+    sub.add_argument("--limit", type=int, help="look at this many examples only")
+    sub.add_argument("--json", metavar="FILE", help="write the figures there too")
+
+    sub = verb(
+        "sample", "generate molecules (-o FILE.sdf, with bonds) or scans (-o FOLDER of .nii.gz)", sample, model=True
+    )
+    sub.add_argument("-n", type=int, default=100, help="how many (default 100)")
+    sub.add_argument("-o", "--output", required=True, metavar="PATH")
+    sub.add_argument("--steps", type=int, default=100, help="of the sampler (default 100)")
+    sub.add_argument("--sampler", choices=SAMPLERS, help="default: ancestral for molecules, dpm++2m for scans")
+
+    sub = verb("score", "score anyone's molecules (.sdf .xyz .npz) or scans (a folder of NIfTI files)", score)
+    sub.add_argument("path", metavar="PATH")
+    sub.add_argument("--reference", metavar="PATH", help="real molecules (for novelty) or the folder of real scans")
+    sub.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+    sub.add_argument("--json", metavar="FILE", help="write the figures there too")
+
+    sub = verb("detect", "anomaly map and score of scans, in each scan's own space", detect, model=True)
+    sub.add_argument("scans", nargs="+", metavar="SCAN")
+    sub.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    sub.add_argument("--method", default="one_shot", help="one_shot, partial or smoothing (default one_shot)")
+    sub.add_argument("--healthy", metavar="FOLDER", help="healthy scans that fix the threshold")
+    sub.add_argument("--masks", metavar="FOLDER", help="lesion masks named like the scans: evaluates the maps")
+    sub.add_argument("--json", metavar="FILE", help="write the figures there (default: FOLDER/detect.json)")
+
+    sub = verb("export", "write a run as safetensors + config.yaml + card.md", export)
+    sub.add_argument("run_folder", metavar="RUN")
+    sub.add_argument("-o", "--output", required=True, metavar="FOLDER")
+
+    sub = verb("demo", "both domains on the embedded data, end to end, with report.html", demo)
+    sub.add_argument("-o", "--output", default="demo", metavar="FOLDER", help="default: demo")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `medmol`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given[:1] == ["fit"]:
+            fit(given[1:])  # LightningCLI parses its own
+        else:
+            options = _parser().parse_args(given)
+            options.run(options)
+    except InputError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,374 @@
+"""Scans for training: read once, put on one grid, split by subject, served in batches that any worker count repeats."""
+
+import hashlib
+import re
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.mri import transforms
+from medmol_diffusion.mri.phantom import Contrast, Phantom, head_phantom
+from medmol_diffusion.mri.transforms import Augmentation, Grid, Prepared
+from medmol_diffusion.mri.volume import Volume
+
+MODALITIES = "T1w|T2w|T1wPost|FLAIR|PDw|T2starw|SWI|inplaneT1|inplaneT2"
+
+
+@dataclass
+class VolumeBatch:
+    """B scans on one grid.
+
+    Attributes:
+        data: (B, 1, X, Y, Z) float32 in [-1, 1], each value a bin centre 2 k / (levels - 1) - 1.
+        mask: (B, 1, X, Y, Z) bool, the voxels that count: those of the scan's own grid. Padding (data -1) does not.
+        index: (B,) int64, the place of each scan in its data set.
+        names: the file of each scan, so that a fault can name it.
+    """
+
+    data: Tensor
+    mask: Tensor
+    index: Tensor
+    names: list[str]
+
+    def to(self, device: torch.device | str, **options: Any) -> "VolumeBatch":
+        data, mask, index = (tensor.to(device, **options) for tensor in (self.data, self.mask, self.index))
+        return VolumeBatch(data, mask, index, self.names)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+@dataclass
+class Scans:
+    """Prepared scans in memory: bin numbers (N, X, Y, Z) uint8 or uint16, boxes (N, 3, 2), and what they are called."""
+
+    bins: np.ndarray
+    boxes: np.ndarray
+    names: list[str]
+    subjects: list[str]
+    participants: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def stack(cls, prepared: Sequence[Prepared], names: list[str], subjects: list[str], levels: int) -> "Scans":
+        bins = np.stack([transforms.to_bins(scan.volume.data, levels) for scan in prepared])
+        return cls(bins, np.stack([scan.box for scan in prepared]), names, subjects)
+
+
+class VolumeSet(Dataset):
+    """Some of the scans, as examples (data, mask, index, name). `self[i]` is as read, `self[epoch, i]` is augmented."""
+
+    def __init__(self, scans: Scans, members: list[int], levels: int, augmentation: Augmentation | None = None) -> None:
+        self.bins = torch.from_numpy(scans.bins[members])
+        self.boxes = scans.boxes[members]
+        self.names = [scans.names[i] for i in members]
+        self.subjects = [scans.subjects[i] for i in members]
+        self.levels = levels
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Tensor, int, str]:
+        epoch, i = key if isinstance(key, tuple) else (None, key)
+        # The same centres as transforms.from_bins, rounded once from float64.
+        data = (self.bins[i].double() * (2 / (self.levels - 1)) - 1).float()[None]
+        mask = torch.zeros_like(data, dtype=torch.bool)
+        (x0, x1), (y0, y1), (z0, z1) = self.boxes[i].tolist()
+        mask[:, x0:x1, y0:y1, z0:z1] = True
+        if self.augmentation is not None and epoch is not None:
+            data, mask = self.augmentation(data, mask, self.levels, epoch, i)
+        return data, mask, i, self.names[i]
+
+
+class EpochSampler(DistributedSampler):
+    """Shuffles by seed + epoch, shares out among ranks, and yields (epoch, index), so that workers know the epoch.
+
+    Lightning calls `set_epoch`, after a resume too.
+    """
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((self.epoch, int(index)) for index in super().__iter__())
+
+
+def collate(examples: list[tuple[Tensor, Tensor, int, str]]) -> VolumeBatch:
+    data, mask, index, names = zip(*examples, strict=True)
+    return VolumeBatch(torch.stack(data), torch.stack(mask), torch.tensor(index), list(names))
+
+
+class VolumeModule(pl.LightningDataModule, ABC):
+    """Scans held in memory and split by subject: what all sources of scans share.
+
+    After `setup`: `train`, `validation` and `test` (VolumeSet) and `participants`, what is known of each subject.
+    """
+
+    def __init__(
+        self,
+        shape: list[int],
+        levels: int,
+        validation: float,
+        test: float,
+        split_seed: int,
+        batch_size: int,
+        augmentation: Augmentation,
+        num_workers: int,
+    ) -> None:
+        super().__init__()
+        if len(shape) != 3 or min(shape) < 1:
+            raise InputError(f"data.shape needs three sizes of at least 1, not {shape}.")
+        if not 2 <= levels <= 65536:
+            raise InputError(f"data.levels must lie between 2 and 65536, not {levels}.")
+        if validation < 0 or test < 0 or validation + test >= 1:
+            raise InputError(
+                f"data.validation and data.test are shares of the subjects and must leave some for training, "
+                f"but {validation} + {test} >= 1."
+            )
+        self.shape = (shape[0], shape[1], shape[2])
+        self.levels = levels
+        self.shares = (validation, test)
+        self.split_seed = split_seed
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.num_workers = num_workers
+        self.participants: dict[str, dict[str, str]] = {}
+
+    @abstractmethod
+    def load(self) -> Scans:
+        """Read and prepare all scans."""
+
+    def setup(self, stage: str | None = None) -> None:
+        if hasattr(self, "train"):
+            return
+        scans = self.load()
+        train, validation, test = split_subjects(scans.subjects, *self.shares, self.split_seed)
+        self.participants = scans.participants
+        self.validation = VolumeSet(scans, validation, self.levels)
+        self.test = VolumeSet(scans, test, self.levels)
+        self.train = VolumeSet(scans, train, self.levels, self.augmentation)
+
+    def train_dataloader(self) -> DataLoader:
+        ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        sampler = EpochSampler(self.train, num_replicas=ranks, rank=rank, shuffle=True, seed=self.augmentation.seed)
+        full = len(sampler) >= self.batch_size  # batches of one size, unless there is not even one
+        return self._loader(self.train, sampler=sampler, drop_last=full)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(self.validation)
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader(self.test)
+
+    def _loader(self, scans: VolumeSet, **options: Any) -> DataLoader:
+        return DataLoader(
+            scans,
+            batch_size=self.batch_size,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            **options,
+        )
+
+
+class VolumeData(VolumeModule):
+    """A folder of NIfTI files, searched with its subfolders.
+
+    Files that cannot be used are skipped with one warning that names each and its fault. The subject of a file is the
+    `sub-XX` in its path or, failing that, the file's name without suffix and modality; the scans of one subject are
+    never divided between training, validation and test. A participants.tsv in the folder or the one above gives
+    `participants`: subject -> its row.
+
+    Args:
+        path: the folder.
+        shape: the common grid; scans are padded to it, or cropped about the centre with a warning.
+        pattern: which files, as a glob.
+        spacing: millimetres to resample to; None keeps each scan's own.
+        orientation: where the axes shall point to.
+        levels: number of intensity bins.
+        validation, test: shares of the subjects.
+        split_seed: of the split by subject.
+        batch_size: scans a batch.
+        flip: mirror training scans: True means left-right, a list names the axes.
+        num_workers: processes that load; 0 is fastest here, for all is in memory.
+        limit: use only the first so many files, in order of their names.
+        seed: of shuffling and augmentation.
+        shift: move training scans by up to so many voxels along each axis.
+        bend: change the contrast of training scans by a power law, with exponents of exp(-bend) to exp(bend).
+
+    Raises:
+        InputError: the folder does not exist, nothing in it matches, or no file is usable.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        shape: list[int],
+        pattern: str = "*.nii.gz",
+        spacing: float | None = None,
+        orientation: str = "RAS",
+        levels: int = 256,
+        validation: float = 0.1,
+        test: float = 0.1,
+        split_seed: int = 0,
+        batch_size: int = 8,
+        flip: bool | list[int] = False,
+        num_workers: int = 0,
+        limit: int | None = None,
+        seed: int = 0,
+        shift: int = 0,
+        bend: float = 0.0,
+    ) -> None:
+        augmentation = Augmentation(_axes(flip), shift, bend, seed)
+        super().__init__(shape, levels, validation, test, split_seed, batch_size, augmentation, num_workers)
+        self.path = Path(path)
+        self.pattern = pattern
+        self.limit = limit
+        self.grid = Grid(self.shape, spacing, orientation, levels)
+
+    def load(self) -> Scans:
+        files = find_files(self.path, self.pattern)[: self.limit]
+        prepared, names, faults = [], [], []
+        for file in files:
+            try:
+                prepared.append(self.grid.prepare(Volume.read(file)))
+                names.append(str(file.relative_to(self.path)))
+            except InputError as error:
+                faults.append(str(error))
+        if not prepared:
+            raise InputError(f"None of the {len(files)} files in {self.path} can be used; the first: {faults[0]}")
+        if faults:
+            listed = "\n".join(f"  {fault}" for fault in faults)
+            warnings.warn(f"{len(faults)} of {len(files)} files in {self.path} are skipped:\n{listed}", stacklevel=2)
+        cropped = [name for name, scan in zip(names, prepared, strict=True) if scan.cropped]
+        if cropped:
+            shown = ", ".join(cropped[:3]) + (", ..." if len(cropped) > 3 else "")
+            warnings.warn(
+                f"{len(cropped)} of {len(names)} scans in {self.path} are larger than {list(self.shape)} and lose "
+                f"voxels at their borders ({shown}): enlarge data.shape to keep them.",
+                stacklevel=2,
+            )
+        scans = Scans.stack(prepared, names, [subject_of(name) for name in names], self.levels)
+        scans.participants = read_participants(self.path)
+        return scans
+
+
+class PhantomData(VolumeModule):
+    """Procedural head phantoms instead of files: nothing to download. Phantom i has the seed `100000 seed + i`.
+
+    Args:
+        count: number of heads.
+        shape: voxels along each axis; a head always fits, so fewer voxels are larger ones.
+        contrast: T1w, T2w or FLAIR.
+        lesions: give each head one to four lesions.
+
+    The rest as for VolumeData.
+    """
+
+    def __init__(
+        self,
+        count: int = 64,
+        shape: list[int] = [32, 40, 32],  # noqa: B006 (a list is what a config can write; it is never changed)
+        contrast: Contrast = "T1w",
+        lesions: bool = False,
+        levels: int = 256,
+        validation: float = 0.1,
+        test: float = 0.1,
+        split_seed: int = 0,
+        batch_size: int = 8,
+        flip: bool | list[int] = False,
+        num_workers: int = 0,
+        seed: int = 0,
+        shift: int = 0,
+        bend: float = 0.0,
+    ) -> None:
+        augmentation = Augmentation(_axes(flip), shift, bend, seed)
+        super().__init__(shape, levels, validation, test, split_seed, batch_size, augmentation, num_workers)
+        if count < 1:
+            raise InputError(f"data.count needs at least one phantom, not {count}.")
+        self.count = count
+        self.contrast: Contrast = contrast
+        self.lesions = lesions
+        self.seed = seed
+        self.grid = Grid(self.shape, levels=levels)
+
+    def phantom(self, i: int) -> Phantom:
+        """Phantom i with its tissue labels and lesion mask, on the same grid as the scans."""
+        seed = 100_000 * self.seed + i
+        return head_phantom(seed, self.shape, contrast=self.contrast, lesions=1 + seed % 4 if self.lesions else 0)
+
+    def load(self) -> Scans:
+        prepared = [self.grid.prepare(self.phantom(i).volume) for i in range(self.count)]
+        names = [f"phantom-{i:04d}" for i in range(self.count)]
+        return Scans.stack(prepared, names, names, self.levels)
+
+
+def find_files(path: Path, pattern: str) -> list[Path]:
+    """All files below `path` that match, sorted.
+
+    Raises:
+        InputError: the folder does not exist or nothing matches.
+    """
+    if not path.is_dir():
+        raise InputError(f"The folder {path} does not exist: give data.path the folder that holds the scans.")
+    files = sorted(file for file in path.rglob(pattern) if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise InputError(f"Nothing in {path} matches {pattern!r}: correct data.path or data.pattern.")
+    return files
+
+
+def subject_of(name: str) -> str:
+    """`sub-XX` where the path has it; else the file's name without .nii, .nii.gz and a modality such as _T1w."""
+    bids = re.search(r"sub-[A-Za-z0-9]+", name)
+    return bids.group() if bids else re.sub(rf"(_({MODALITIES}))?\.nii(\.gz)?$", "", Path(name).name)
+
+
+def read_participants(path: Path) -> dict[str, dict[str, str]]:
+    """participants.tsv of the folder or of the one above: subject -> row; empty where there is none."""
+    for folder in (path, path.parent):
+        file = folder / "participants.tsv"
+        if file.is_file():
+            header, *lines = file.read_text(encoding="utf-8-sig").splitlines() or [""]
+            columns = header.split("\t")
+            rows = [dict(zip(columns, line.split("\t"), strict=False)) for line in lines if line.strip()]
+            key = "participant_id" if "participant_id" in columns else columns[0]
+            return {row[key]: row for row in rows}
+    return {}
+
+
+def split_subjects(
+    subjects: Sequence[str], validation: float, test: float, seed: int
+) -> tuple[list[int], list[int], list[int]]:
+    """Indices of the scans for training, validation and test, all scans of a subject in one of them.
+
+    Subjects are ordered by the SHA-256 of seed and name, which no library version changes. Each share that is above 0
+    gets at least one subject, as long as one is left for training.
+
+    Raises:
+        InputError: there are too few subjects for the shares asked.
+    """
+    unique = sorted(set(subjects), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())
+    tests, validations = (max(1, round(share * len(unique))) if share else 0 for share in (test, validation))
+    if tests + validations >= len(unique):
+        raise InputError(
+            f"{len(unique)} subjects are too few for {validations} in validation, {tests} in test and one in training: "
+            f"add scans or set data.validation or data.test to 0."
+        )
+    part = dict.fromkeys(unique, 0)
+    part |= dict.fromkeys(unique[:tests], 2) | dict.fromkeys(unique[tests : tests + validations], 1)
+    train, middle, last = ([i for i, name in enumerate(subjects) if part[name] == p] for p in range(3))
+    return train, middle, last
+
+
+def _axes(flip: bool | list[int]) -> tuple[int, ...]:
+    axes = ((0,) if flip else ()) if isinstance(flip, bool) else tuple(flip)
+    if not set(axes) <= {0, 1, 2}:
+        raise InputError(f"data.flip names axes 0, 1 and 2, not {list(axes)}.")
+    return axes

@@ -1,0 +1,253 @@
+"""VolumeDiffusion: the Haar first stage, the network and the core, composed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medmol_diffusion.core import (
+    STEPPERS,
+    WEIGHTINGS,
+    Dense,
+    Elbo,
+    LinearGamma,
+    Masked,
+    NetworkDenoiser,
+    NormalGamma,
+    Preconditioned,
+    Rotated,
+    Schedule,
+    Space,
+    Streams,
+    UniformTime,
+    denoising_loss,
+    diffuse,
+    elbo,
+    grid,
+    sample,
+)
+from medmol_diffusion.core.noise import Randomness
+from medmol_diffusion.core.observation import DiscretizedGaussian
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.mri.data import VolumeBatch, VolumeData
+from medmol_diffusion.mri.first_stage import Haar
+from medmol_diffusion.mri.transforms import Grid
+from medmol_diffusion.mri.unet import UNet3D
+from medmol_diffusion.mri.volume import Volume
+from medmol_diffusion.training.model import DiffusionModel
+
+
+class VolumeNetwork(nn.Module):
+    """A U-Net behind the core's network signature."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Tensor:
+        return self.network(z, gamma, condition)
+
+
+class VolumeDiffusion(DiffusionModel):
+    """Diffusion of scans in the orthonormal Haar domain, with an exact likelihood in voxel space.
+
+    A scan v in [-1, 1] becomes the state x = Haar(v - m) on the voxels that are counted, with m the training mean. The
+    map is orthonormal, so log|det| = 0 and p(data | z_0) is a discretised Gaussian for every voxel; padding is not
+    counted.
+
+    gamma_0 is a resolution: far below the bin width w the bound pays for digits the data do not have (0.43 nats a
+    voxel at sigma_0 = 0.17 w, gamma_0 = -13.3 for 256 levels), at sigma_0 = 0.86 w, the default, 0.004.
+
+    Args:
+        shape: voxels of a scan, multiples of 2^haar_levels.
+        haar_levels: depth of the wavelet packet; 0 works on voxels.
+        intensity_levels: grey levels of the data on [-1, 1].
+        network: a 3-D network from 8^haar_levels channels to as many; a UNet3D of its default size when left out.
+        schedule: gamma(t) of the bound, of sampling, and of the training noise levels; linear when left out.
+        weighting: of the squared error, "simple" (with the linear schedule, the bound itself) or "native".
+        gamma_mean, gamma_std: training noise levels gamma ~ N(mean, std^2) instead, cut to the schedule.
+        spacing: voxel size of the model's grid in mm: scans to be examined are resampled to it, samples carry it.
+
+    Raises:
+        InputError: the shape is not a multiple of 2^haar_levels, or an unknown weighting.
+    """
+
+    unit = "nats per scan; every voxel of the scan's own grid counts, padding does not"
+    data_mean: Tensor
+    data_std: Tensor
+
+    def __init__(
+        self,
+        shape: list[int],
+        haar_levels: int = 2,
+        intensity_levels: int = 256,
+        network: nn.Module | None = None,
+        schedule: Schedule | None = None,
+        weighting: str = "simple",
+        gamma_mean: float | None = None,
+        gamma_std: float = 3.0,
+        spacing: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.first_stage = Haar(haar_levels)
+        factor = self.first_stage.factor
+        if len(shape) != 3 or any(size < factor or size % factor for size in shape):
+            raise InputError(f"shape {shape} must be three multiples of {factor} for {haar_levels} Haar levels")
+        if weighting not in WEIGHTINGS:
+            raise InputError(f"unknown weighting '{weighting}': choose one of {', '.join(WEIGHTINGS)}")
+        self.grid = Grid((shape[0], shape[1], shape[2]), spacing, levels=intensity_levels)
+        channels = self.first_stage.channels(1)
+        self.network = VolumeNetwork(UNet3D(channels, channels) if network is None else network)
+        self.schedule = LinearGamma(-10.0, 10.0) if schedule is None else schedule
+        self.weighting = WEIGHTINGS[weighting]()
+        self.levels = (
+            UniformTime(self.schedule) if gamma_mean is None else NormalGamma(self.schedule, gamma_mean, gamma_std)
+        )
+        self.observation = DiscretizedGaussian(intensity_levels, self.decode)
+        self.register_buffer("data_mean", torch.zeros(()))
+        self.register_buffer("data_std", torch.ones(1, channels, 1, 1, 1))
+
+    @property
+    def denoiser(self) -> NetworkDenoiser:
+        """The network, read as the residual F of the best linear denoiser of each wavelet channel."""
+        return NetworkDenoiser(self.network, Preconditioned(self.data_std))
+
+    def open_data(self, path: str) -> VolumeData:
+        """All scans of a folder, on the model's grid."""
+        grid = self.grid
+        return VolumeData(
+            path, list(grid.shape), spacing=grid.spacing, levels=grid.levels, validation=0.0, test=0.0, pattern="*.nii*"
+        )
+
+    def prepare(self, data: Any) -> None:
+        """Measure the mean and the standard deviation of each wavelet channel on the training scans."""
+        scans = [data.train[i][:2] for i in range(len(data.train))]
+        total = sum(float((values * mask).sum(dtype=torch.float64)) for values, mask in scans)
+        self.data_mean.fill_(total / sum(int(mask.sum()) for _, mask in scans))
+        squares = torch.zeros_like(self.data_std)
+        for values, mask in scans:
+            x = self.first_stage.encode(((values.to(squares) - self.data_mean) * mask.to(squares))[None])
+            squares += x.square().mean((2, 3, 4), keepdim=True)
+        self.data_std.copy_((squares / len(scans)).sqrt().clamp(min=1e-3))
+
+    def space(self, mask: Tensor) -> Space:
+        """Where the state of scans with counted voxels ``mask`` [B, 1, X, Y, Z] lives."""
+        shape = (len(mask), *self._state_shape())
+        if bool(mask.all()):
+            return Dense(torch.empty(shape, device=mask.device))
+        voxels = Masked(mask, 1)
+        return Rotated(
+            voxels,
+            lambda v: self.first_stage.encode(v[..., 0]),
+            lambda y: self.first_stage.decode(y)[..., None],
+            shape,
+        )
+
+    def encode(self, batch: VolumeBatch) -> tuple[Space, Tensor]:
+        """(space, clean state x)."""
+        return self.space(batch.mask), self.first_stage.encode((batch.data - self.data_mean) * batch.mask)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """A state [B, C, ...] -> scans [B, 1, X, Y, Z] in the units of the data."""
+        return self.first_stage.decode(x) + self.data_mean
+
+    def loss(self, batch: VolumeBatch, generator: Randomness) -> Tensor:
+        """[B] weighted squared error per counted voxel."""
+        space, x = self.encode(batch)
+        return denoising_loss(self.denoiser, self.levels, self.weighting, space, x, generator)
+
+    @torch.no_grad()
+    def elbo(self, batch: VolumeBatch, transitions: int = 0, draws: int | None = 1, seed: int = 0) -> Elbo:
+        """The bound on -log p(scan), nats; bits_per_dim is bits per counted voxel, exact bookkeeping in voxel space.
+
+        Args:
+            batch: scans on the grey levels of the model.
+            transitions: T of the discrete-time bound; 0 for the continuous one.
+            draws: noise draws per scan; None for the exact sum over T.
+            seed: with each scan's index, fixes its noise.
+        """
+        space, x = self.encode(batch)
+        streams = Streams(seed, batch.index)
+        bound = elbo(
+            self.denoiser,
+            self.schedule,
+            space,
+            x,
+            self.observation,
+            (batch.data, batch.mask),
+            streams,
+            transitions,
+            draws,
+        )
+        return bound.with_terms(log_volume=torch.zeros_like(bound.dim))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        steps: int = 50,
+        sampler: str = "dpm++2m",
+        seed: int = 0,
+        spacing: str = "time",
+        batch_size: int = 4,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Volume]:
+        """Generate scans. Scan i depends on (seed, i) alone, not on the batch it ran in.
+
+        Args:
+            count: how many.
+            steps: transitions of the sampler; one more network call reads x_hat off z_0.
+            sampler: "ancestral", "ddim", "heun" or "dpm++2m".
+            seed: of the random streams.
+            spacing: of the grid, "time" or "gamma".
+            batch_size: scans at a time.
+            progress: called with the number of scans finished, after every batch.
+        """
+        stepper = STEPPERS[sampler]()
+        gammas = grid(self.schedule, steps, spacing)
+        found = []
+        for index in torch.arange(count).split(batch_size):
+            streams = Streams(seed, index)
+            space = Dense(torch.empty(len(index), *self._state_shape(), device=self.device))
+            z = space.noise(torch.empty(space.shape, device=self.device), streams)
+            z_0 = sample(self.denoiser, stepper, gammas, space, z, streams)
+            found.append(self.reconstruct(z_0, gammas[-1], space).cpu().numpy())
+            if progress is not None:
+                progress(int(index[-1]) + 1)
+        return [
+            self.to_volume(data[0], {"sampler": sampler, "steps": str(steps), "seed": str(seed), "index": str(i)})
+            for i, data in enumerate(np.concatenate(found))
+        ]
+
+    @torch.no_grad()
+    def reconstruct(self, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        """E[v | z] of a state at one noise level: [B, 1, X, Y, Z], clipped to [-1, 1]. One network call."""
+        x_hat = self.denoiser(z, gamma.to(z.device).expand(len(z)), space).x
+        return self.decode(x_hat).clamp(-1, 1)
+
+    @torch.no_grad()
+    def restore(self, batch: VolumeBatch, gamma: float, steps: int, streams: Streams, sampler: str = "ddim") -> Tensor:
+        """Noise scans to ``gamma`` and denoise them in ``steps`` transitions, uniform in gamma: [B, 1, X, Y, Z].
+
+        ``steps`` = 0 is a single network call, E[v | z] at ``gamma``.
+        """
+        space, x = self.encode(batch)
+        start = torch.tensor(gamma, dtype=torch.float64, device=x.device)
+        z = diffuse(x, space.noise(x, streams), start.expand(len(x)))
+        if not steps:
+            return self.reconstruct(z, start, space)
+        gammas = torch.linspace(gamma, self.schedule.gamma_0, steps + 1, dtype=torch.float64)
+        z_0 = sample(self.denoiser, STEPPERS[sampler](), gammas, space, z, streams)
+        return self.reconstruct(z_0, gammas[-1], space)
+
+    def to_volume(self, data: np.ndarray, provenance: dict[str, str]) -> Volume:
+        """A scan on the model's grid, its centre at the origin of the scanner's millimetres."""
+        affine = np.diag([self.grid.spacing or 1.0] * 3 + [1.0])
+        affine[:3, 3] = -affine[:3, :3] @ ((np.array(self.grid.shape) - 1) / 2)
+        return Volume(data.astype(np.float32), affine, provenance)
+
+    def _state_shape(self) -> tuple[int, ...]:
+        factor = self.first_stage.factor
+        return (self.first_stage.channels(1), *(size // factor for size in self.grid.shape))

@@ -1,0 +1,165 @@
+"""Deterministic preprocessing onto a common grid, and augmentation that an explicit generator makes replayable."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.ndimage import binary_closing, binary_fill_holes, label
+from torch import Tensor
+
+from medmol_diffusion.mri.volume import Volume
+
+
+def normalise(data: np.ndarray, mask: np.ndarray | None = None, lower: float = 0.5, upper: float = 99.5) -> np.ndarray:
+    """Map the intensity percentiles `lower` and `upper` to -1 and 1, linearly, and clip. float32, the shape of `data`.
+
+    Args:
+        data: (X, Y, Z), any scale.
+        mask: bool (X, Y, Z), voxels over which the percentiles are taken; None means all.
+        lower, upper: percentiles in [0, 100].
+    """
+    values = data if mask is None or not mask.any() else data[mask]
+    low, high = np.percentile(values, [lower, upper])
+    if high <= low:  # nearly constant but for a few voxels: the whole range still shows them
+        low, high = float(values.min()), float(values.max())
+    scaled = 2 * (data.astype(np.float64) - low) / max(high - low, np.finfo(np.float32).tiny) - 1
+    return np.clip(scaled, -1, 1).astype(np.float32)
+
+
+def to_bins(x: np.ndarray, levels: int = 256) -> np.ndarray:
+    """x in [-1, 1] to the number k = 0 .. levels - 1 of the nearest bin centre; uint8 up to 256 levels, then uint16."""
+    k = np.rint((np.clip(x, -1, 1).astype(np.float64) + 1) / 2 * (levels - 1))
+    return k.astype(np.uint8 if levels <= 256 else np.uint16)
+
+
+def from_bins(k: np.ndarray, levels: int = 256) -> np.ndarray:
+    """Bin numbers to bin centres 2 k / (levels - 1) - 1 in float32: the inverse of `to_bins`."""
+    return (2 * k.astype(np.float64) / (levels - 1) - 1).astype(np.float32)
+
+
+def quantise(x: np.ndarray, levels: int = 256) -> np.ndarray:
+    """x in [-1, 1] rounded to the nearest of the `levels` bin centres 2 k / (levels - 1) - 1, float32."""
+    return from_bins(to_bins(x, levels), levels)
+
+
+def foreground_mask(data: np.ndarray) -> np.ndarray:
+    """The head, without the air round it: Otsu's threshold, the largest component, holes filled. bool (X, Y, Z)."""
+    counts, edges = np.histogram(data, bins=256)
+    centres = (edges[1:] + edges[:-1]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = counts.sum() - below
+    sums = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2  # Otsu 1979, eq. 18
+    # Half the threshold between air and tissue: Otsu alone would give the dark skull and CSF to the air.
+    threshold = centres[0] + (centres[int(np.nanargmax(between))] - centres[0]) / 2
+    parts, count = label(data > threshold)
+    if count == 0:
+        return np.ones(data.shape, dtype=bool)
+    largest = parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1
+    return binary_fill_holes(binary_closing(largest, iterations=2) | largest)
+
+
+def flip(data: Tensor, mask: Tensor, axes: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mirror data and mask (..., X, Y, Z) alike along each of `axes` (0, 1, 2), each with probability 1/2."""
+    coins = (torch.rand(len(axes), generator=generator) < 0.5).tolist()
+    chosen = [axis - 3 for axis, coin in zip(axes, coins, strict=True) if coin]
+    return data.flip(chosen), mask.flip(chosen)
+
+
+def shift(data: Tensor, mask: Tensor, voxels: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Move (..., X, Y, Z) by up to `voxels` along each axis; what moves in is padding: data -1, mask False."""
+    offsets = torch.randint(-voxels, voxels + 1, (3,), generator=generator).tolist()
+    for axis, offset in zip((-3, -2, -1), offsets, strict=True):
+        data, mask = data.roll(offset, axis), mask.roll(offset, axis)
+        entered = (0, offset) if offset >= 0 else (data.shape[axis] + offset, -offset)
+        data.narrow(axis, *entered).fill_(-1.0)
+        mask.narrow(axis, *entered).fill_(False)
+    return data, mask
+
+
+def bend(data: Tensor, amount: float, levels: int, generator: torch.Generator) -> Tensor:
+    r"""Bend intensities by a power law and put them back on the bin centres.
+
+    With u = (x + 1) / 2 in [0, 1]: u -> u^p, ln p uniform in [-amount, amount]; -1 and 1 stay.
+    """
+    power = ((2 * torch.rand((), generator=generator) - 1) * amount).exp()
+    return torch.round(((data + 1) / 2).clamp(0, 1) ** power * (levels - 1)) * (2 / (levels - 1)) - 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan on the common grid: `volume` on bin centres; `box` (3, 2), first and one past the last voxel along each
+    axis that are the scan's own; `cropped`, whether some of its voxels fell off the grid."""
+
+    volume: Volume
+    box: np.ndarray
+    cropped: bool
+
+    @property
+    def mask(self) -> np.ndarray:
+        """bool (X, Y, Z), the voxels that are not padding."""
+        mask = np.zeros(self.volume.shape, dtype=bool)
+        mask[tuple(slice(start, stop) for start, stop in self.box)] = True
+        return mask
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The common grid that every scan is put on, for training as for detection.
+
+    Attributes:
+        shape: voxels along each axis.
+        spacing: millimetres between voxels; None keeps each scan's own.
+        orientation: where the axes point to.
+        levels: number of intensity bins.
+    """
+
+    shape: tuple[int, int, int]
+    spacing: float | None = None
+    orientation: str = "RAS"
+    levels: int = 256
+
+    def prepare(self, volume: Volume) -> Prepared:
+        """Reorient, resample, normalise to [-1, 1] by percentiles, round to bin centres, crop or pad with -1.
+
+        Any map on the prepared grid goes back to the scan's own by `map.resample(like=volume)`.
+        """
+        volume = volume.reorient(self.orientation)
+        if self.spacing is not None:
+            volume = volume.resample(self.spacing)
+        data = quantise(normalise(volume.data), self.levels)
+        prepared = replace(volume, data=data).crop_or_pad(self.shape, value=-1.0)
+        sizes = list(zip(self.shape, volume.shape, strict=True))
+        box = [(start := max(0, (new - old) // 2), start + min(new, old)) for new, old in sizes]
+        return Prepared(prepared, np.array(box), any(old > new for new, old in sizes))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of a training scan, drawn anew each epoch and the same again for the same seed.
+
+    Attributes:
+        flip: axes to mirror, each with probability 1/2.
+        shift: largest displacement along each axis, in voxels.
+        bend: largest |ln p| of the power law on intensities.
+        seed: of all draws.
+    """
+
+    flip: tuple[int, ...] = ()
+    shift: int = 0
+    bend: float = 0.0
+    seed: int = 0
+
+    def __call__(self, data: Tensor, mask: Tensor, levels: int, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        # Seeded by example and epoch: the draw does not depend on batch size, workers or ranks.
+        digest = hashlib.sha256(f"{self.seed}:{epoch}:{index}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        data, mask = flip(data, mask, self.flip, generator)
+        if self.bend:
+            data = bend(data, self.bend, levels, generator)
+        if self.shift:
+            data, mask = shift(data, mask, self.shift, generator)
+        return data, mask

@@ -1,0 +1,31 @@
+"""Exponential moving average of the weights."""
+
+import torch
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor
+
+
+class EMA(WeightAveraging):
+    """Averaged weights w <- d w + (1 - d) w_now after every step, with d = min(decay, (1 + n) / (10 + n)) after n
+    steps.
+
+    The warm-up keeps the random start out of short runs. Validation, checkpoints (``state_dict``) and exports use the
+    average; a resumed run continues both it and the raw weights (Lightning's WeightAveraging).
+
+    Args:
+        decay: the limit of d.
+
+    Raises:
+        ValueError: decay is not in [0, 1).
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"ema.decay = {decay} must lie in [0, 1)")
+
+        def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+            d = torch.as_tensor((1 + count) / (10 + count)).clamp(max=decay).to(averaged)
+            return d * averaged + (1 - d) * current
+
+        # Buffers are measured on the data, not learned: they are copied.
+        super().__init__(use_buffers=False, avg_fn=average)

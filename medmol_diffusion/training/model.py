@@ -1,0 +1,52 @@
+"""What training and the command line see of a model, whatever its domain."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Self
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from medmol_diffusion.core import Elbo
+from medmol_diffusion.core.noise import Randomness
+
+
+class DiffusionModel(nn.Module, ABC):
+    """A diffusion model of one domain, composed of the core's parts."""
+
+    unit: str
+    """What one example and its degrees of freedom are, for the likelihood table."""
+    default_transitions: int = 0
+    """T of the bound that is comparable in this domain; 0 for continuous time."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def prepare(self, data: Any) -> None:
+        """Measure on the training data what the model needs to know of them before training; called once."""
+
+    @abstractmethod
+    def open_data(self, path: str) -> pl.LightningDataModule:
+        """A data module that brings all of ``path``, as this model needs it, in its training part."""
+
+    @abstractmethod
+    def loss(self, batch: Any, generator: Randomness) -> Tensor:
+        """[B] training loss."""
+
+    @abstractmethod
+    def elbo(self, batch: Any, transitions: int = 0, draws: int | None = 1, seed: int = 0) -> Elbo:
+        """The bound on -log p of every example, nats."""
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path) -> Self:
+        """Load an exported folder, a run folder, or a model that ships with the package, by name.
+
+        Raises:
+            InputError: nothing is found there, or it is a model of another kind.
+        """
+        from medmol_diffusion.training.saved import load_model
+
+        return load_model(source, cls)

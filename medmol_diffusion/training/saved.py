@@ -1,0 +1,153 @@
+"""Models on disk: safetensors + config.yaml + card.md, and the run folders they come from. Nothing is unpickled but
+tensors."""
+
+import importlib
+import inspect
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.training.model import DiffusionModel
+
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "card.md"
+CHECKPOINT = Path("checkpoints") / "last.ckpt"
+_PREFIX = "model."  # of the model's weights inside DiffusionTask
+
+Kind = TypeVar("Kind", bound=DiffusionModel)
+
+
+def shipped_models() -> dict[str, Path]:
+    """name -> folder of the models that travel in the package."""
+    root = Path(str(files("medmol_diffusion"))) / "pretrained"
+    return {folder.name: folder for folder in sorted(root.iterdir()) if (folder / WEIGHTS).is_file()}
+
+
+def find_model(source: str | Path) -> Path:
+    """The folder of a run, of an exported model, or of a shipped model given by name.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = Path(source)
+    if not folder.exists() and str(source) in (shipped := shipped_models()):
+        return shipped[str(source)]
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{source} is no model: give a run folder or an exported folder (one that holds {CONFIG})")
+    return folder
+
+
+def load_model(source: str | Path, kind: type[Kind]) -> Kind:
+    """Build a model from its config.yaml and fill in its (averaged) weights, in evaluation mode.
+
+    Raises:
+        InputError: nothing usable is there, or the model is not a ``kind``.
+    """
+    folder = find_model(source)
+    model = build(read_model_config(folder))
+    if not isinstance(model, kind):
+        raise InputError(f"{source} is a {type(model).__name__}, not a {kind.__name__}")
+    try:
+        model.load_state_dict(_read_weights(folder))
+    except RuntimeError as error:
+        raise InputError(f"{folder}: the weights do not fit {CONFIG}: {str(error).splitlines()[-1].strip()}") from error
+    return model.eval()
+
+
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """The {class_path, init_args} of the model in an exported folder or a run folder.
+
+    Raises:
+        InputError: config.yaml does not say.
+    """
+    try:
+        config = yaml.safe_load((folder / CONFIG).read_text())
+        if "class_path" not in config:
+            config = config["model"]["model"]
+        return {"class_path": config["class_path"], "init_args": config.get("init_args") or {}}
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder / CONFIG} does not describe a model: it needs class_path and init_args") from error
+
+
+def read_data_config(source: str | Path) -> dict[str, Any]:
+    """The {class_path, init_args} of the data a run was trained on.
+
+    Raises:
+        InputError: ``source`` is not a run folder.
+    """
+    folder = find_model(source)
+    config = yaml.safe_load((folder / CONFIG).read_text()).get("data")
+    if not config:
+        raise InputError(f"{source} does not name its data, as a run folder does: give --data PATH without --split")
+    return {"class_path": config["class_path"], "init_args": dict(config.get("init_args") or {})}
+
+
+def build(config: Any, kind: type = nn.Module) -> Any:
+    """Instantiate nested {class_path, init_args}, restricted to the package's own subclasses of ``kind``.
+
+    Raises:
+        InputError: a class outside the package, or arguments that do not fit it.
+    """
+    if isinstance(config, list):
+        return [build(item, kind) for item in config]
+    if not isinstance(config, dict):
+        return config
+    if "class_path" not in config:
+        return {key: build(value, kind) for key, value in config.items()}
+    path = str(config["class_path"])
+    module, _, name = path.rpartition(".")
+    found: Any = None
+    if module.split(".")[0] == "medmol_diffusion":
+        try:
+            found = getattr(importlib.import_module(module), name, None)
+        except ImportError as error:
+            raise InputError(f"class_path {path} cannot be imported: {error}") from error
+    own = inspect.isclass(found) and found.__module__.startswith("medmol_diffusion.")
+    if not own or not issubclass(found, kind):
+        raise InputError(f"class_path {path} is not a {kind.__name__} of medmol_diffusion, so it is not loaded")
+    try:
+        return found(**build(config.get("init_args") or {}, kind))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"init_args of {path} do not fit: {error}") from error
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    if (folder / WEIGHTS).is_file():
+        try:
+            return load_file(folder / WEIGHTS)
+        except Exception as error:  # safetensors raises its own unexported error types
+            raise InputError(f"{folder / WEIGHTS} cannot be read: {error}; export the model again") from error
+    checkpoint = folder / CHECKPOINT
+    if not checkpoint.is_file():
+        raise InputError(f"{folder} holds neither {WEIGHTS} nor {CHECKPOINT}: train it, or export it again")
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # a damaged or hostile checkpoint fails in as many ways as pickle has
+        raise InputError(f"{checkpoint} cannot be read as plain tensors: {str(error).splitlines()[0]}") from error
+    return {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
+
+
+def export_model(source: str | Path, destination: str | Path, card: str = "") -> Path:
+    """Write the averaged weights, the model's config and a card to ``destination``; returns it.
+
+    Raises:
+        InputError: ``source`` is no model.
+    """
+    folder, out = find_model(source), Path(destination)
+    config = read_model_config(folder)
+    build(config)  # a config that cannot be built again is not worth exporting
+    weights = {name: value.contiguous() for name, value in _read_weights(folder).items()}
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / f".{WEIGHTS}.part"
+    save_file(weights, temporary)
+    os.replace(temporary, out / WEIGHTS)
+    (out / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+    if card or not (out / CARD).exists():
+        (out / CARD).write_text(card or f"# {out.name}\n\n{config['class_path'].rpartition('.')[2]}.\n")
+    return out

@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.mri.data import PhantomData, VolumeData, read_participants, split_subjects, subject_of
+
+
+def folder(path: Path, count: int = 10, shape: tuple[int, int, int] = (7, 9, 6)) -> Path:
+    """Scans of `count` subjects, two sessions each, every scan of its own random values."""
+    for subject in range(count):
+        for session in range(2):
+            data = np.random.default_rng([subject, session]).integers(0, 500, shape).astype(np.int16)
+            file = path / f"sub-{subject:02d}" / f"sub-{subject:02d}_ses-{session}_T1w.nii.gz"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(data, np.eye(4)), file)
+    return path
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_splits_are_disjoint_by_subject_complete_and_repeatable(seed: int, tmp_path: Path) -> None:
+    data = VolumeData(str(folder(tmp_path)), [8, 10, 8], validation=0.2, test=0.3, split_seed=seed)
+    data.setup()
+    parts = [set(part.subjects) for part in (data.train, data.validation, data.test)]
+    assert [len(part) for part in parts] == [5, 2, 3]
+    assert len(set.union(*parts)) == 10
+    names = [*data.train.names, *data.validation.names, *data.test.names]
+    assert len(set(names)) == 20
+    again = VolumeData(str(tmp_path), [8, 10, 8], validation=0.2, test=0.3, split_seed=seed)
+    again.setup()
+    assert again.test.names == data.test.names
+
+
+def test_split_depends_on_its_seed_and_keeps_one_for_training() -> None:
+    subjects = [f"s{i}" for i in range(40)]
+    assert split_subjects(subjects, 0.1, 0.1, 0) != split_subjects(subjects, 0.1, 0.1, 1)
+    assert split_subjects(subjects, 0.0, 0.0, 0) == (list(range(40)), [], [])
+    assert [len(part) for part in split_subjects(["a", "b", "c"], 0.1, 0.1, 0)] == [1, 1, 1]
+    with pytest.raises(InputError, match="2 subjects are too few"):
+        split_subjects(["a", "b"], 0.1, 0.1, 0)
+
+
+def test_batches_hold_bin_centres_and_count_the_scans_own_voxels(tmp_path: Path) -> None:
+    data = VolumeData(str(folder(tmp_path, 4)), [8, 12, 8], batch_size=3, validation=0.25, test=0.25)
+    data.setup()
+    for batch in data.train_dataloader():
+        assert batch.data.shape == batch.mask.shape == (3, 1, 8, 12, 8)
+        assert batch.data.dtype == torch.float32
+        assert batch.mask.sum((1, 2, 3, 4)).tolist() == [7 * 9 * 6] * 3
+        assert torch.all(batch.data[~batch.mask] == -1)
+        bins = (batch.data.double() + 1) / 2 * 255
+        torch.testing.assert_close(bins, bins.round(), rtol=0, atol=1e-4)
+        assert batch.names == [data.train.names[i] for i in batch.index]
+        moved = batch.to("cpu", non_blocking=True)
+        assert len(moved) == 3
+        assert moved.names == batch.names
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_order_and_augmentation_follow_seed_and_epoch_alone(workers: int) -> None:
+    def epoch(number: int, batch_size: int, seed: int = 0) -> torch.Tensor:
+        data = PhantomData(
+            10, [8, 8, 8], batch_size=batch_size, flip=[0, 1, 2], shift=1, seed=seed, num_workers=workers
+        )
+        data.setup()
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(number)  # type: ignore[union-attr]
+        return torch.cat([batch.data for batch in loader])
+
+    base = epoch(1, 4)
+    assert torch.equal(epoch(1, 4), base)
+    assert torch.equal(epoch(1, 2), base)
+    assert not torch.equal(epoch(2, 4), base)
+
+
+def test_bad_files_are_named_and_skipped(tmp_path: Path) -> None:
+    folder(tmp_path, 3)
+    (tmp_path / "sub-09_T1w.nii.gz").write_bytes(b"no scan")
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4)), np.eye(4)), tmp_path / "sub-10_T1w.nii.gz")
+    data = VolumeData(str(tmp_path), [8, 10, 8])
+    with pytest.warns(UserWarning, match=r"(?s)2 of 8 files.*sub-09_T1w.*cannot be read.*sub-10_T1w.*constant"):
+        data.setup()
+    assert len(data.train) + len(data.validation) + len(data.test) == 6
+    lone = VolumeData(str(tmp_path), [8, 10, 8], pattern="sub-09*.nii.gz")
+    with pytest.raises(InputError, match=r"None of the 1 files.*sub-09"):
+        lone.setup()
+
+
+def test_cropping_is_said(tmp_path: Path) -> None:
+    data = VolumeData(str(folder(tmp_path, 3)), [8, 8, 8])
+    with pytest.warns(UserWarning, match=r"6 of 6 scans.*larger than \[8, 8, 8\].*enlarge data.shape"):
+        data.setup()
+    assert next(iter(data.train_dataloader())).mask.sum(dim=(1, 2, 3, 4))[0] == 7 * 8 * 6
+
+
+def test_subjects_and_participants(tmp_path: Path) -> None:
+    assert subject_of("sub-07/ses-1/anat/sub-07_ses-1_T1w.nii.gz") == "sub-07"
+    assert subject_of("Subj10_FLAIR.nii.gz") == "Subj10"
+    assert subject_of("hippocampus_001.nii.gz") == "hippocampus_001"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t71\nsub-02\t\n")
+    table = {"sub-01": {"participant_id": "sub-01", "age": "71"}, "sub-02": {"participant_id": "sub-02", "age": ""}}
+    assert read_participants(tmp_path / "images") == table
+    assert read_participants(tmp_path / "elsewhere" / "images") == {}
+
+
+def test_phantoms_are_data_too() -> None:
+    data = PhantomData(6, [16, 20, 16], contrast="FLAIR", lesions=True, batch_size=2)
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    assert batch.data.shape == (2, 1, 16, 20, 16)
+    assert batch.mask.all()
+    i = int(data.train.names[0][-4:])
+    prepared = data.grid.prepare(data.phantom(i).volume).volume
+    np.testing.assert_array_equal(data.train[0][0][0].numpy(), prepared.data)
+
+
+def test_bad_arguments_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing does not exist.*data.path"):
+        VolumeData(str(tmp_path / "missing"), [8, 8, 8]).setup()
+    with pytest.raises(InputError, match=r"matches '\*.nii.gz'.*data.pattern"):
+        VolumeData(str(tmp_path), [8, 8, 8]).setup()
+    with pytest.raises(InputError, match="data.shape"):
+        VolumeData(str(tmp_path), [8, 8])
+    with pytest.raises(InputError, match="data.levels"):
+        VolumeData(str(tmp_path), [8, 8, 8], levels=1)
+    with pytest.raises(InputError, match="leave some for training"):
+        VolumeData(str(tmp_path), [8, 8, 8], validation=0.5, test=0.5)
+    with pytest.raises(InputError, match="data.flip"):
+        VolumeData(str(tmp_path), [8, 8, 8], flip=[3])
+    with pytest.raises(InputError, match="data.count"):
+        PhantomData(0)
