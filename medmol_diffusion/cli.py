@@ -39,12 +39,11 @@ def fit(arguments: list[str]) -> None:
 def _load(source: str, device: str) -> Any:
     import torch
 
-    from medmol_diffusion.training.model import DiffusionModel
     from medmol_diffusion.training.saved import load_model
 
     chosen = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return load_model(source, DiffusionModel).to(chosen)
+        return load_model(source).to(chosen)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device} is not to be had here: {str(error).splitlines()[0]}") from error
 
@@ -113,38 +112,44 @@ def score(options: argparse.Namespace) -> None:
 
 
 def detect(options: argparse.Namespace) -> None:
-    from medmol_diffusion.mri.anomaly import AnomalyDetector, evaluate, evaluation_table
-    from medmol_diffusion.mri.picture import save_overlay
-    from medmol_diffusion.mri.volume import Volume, stem
+    from medmol_diffusion.mri.anomaly import AnomalyDetector
+    from medmol_diffusion.mri.evaluation import evaluate
+    from medmol_diffusion.mri.picture import detection_sheet
+    from medmol_diffusion.mri.volume import Volume, find_scans, stem
 
     out = Path(options.output)
-    detector = AnomalyDetector(_load(options.model, options.device), method=options.method, seed=options.seed)
+    detector = AnomalyDetector(_load(options.model, options.device), options.method, options.seed)
+    truth = [Volume.read(Path(options.masks) / Path(scan).name) for scan in options.scans] if options.masks else []
     if options.healthy:
-        healthy = sorted(Path(options.healthy).glob("*.nii*"))
-        detector.calibrate(healthy)
-    out.mkdir(parents=True, exist_ok=True)
-    results, masks = [], []
+        detector.calibrate(find_scans(options.healthy))
+    found = []
     with progress_bar(options.method, len(options.scans)) as progress:
-        for done, scan in enumerate(options.scans, start=1):
-            result = detector.detect(scan)
-            name = stem(scan)
-            result.map.write(out / f"{name}_anomaly.nii.gz")
-            result.restored.write(out / f"{name}_restored.nii.gz")
-            save_overlay(result, out / f"{name}.png")
-            results.append((name, result))
-            progress(done)
-            if options.masks:
-                masks.append(Volume.read(Path(options.masks) / Path(scan).name))
-    table = Table("scan", "score", title=f"{options.method}: mean of the highest 1 % of the map")
-    for name, result in results:
-        table.add_row(name, f"{result.score:.4f}")
+        for i, scan in enumerate(options.scans):
+            found.append(detector.detect(scan))
+            out.mkdir(parents=True, exist_ok=True)
+            found[i].map.write(out / f"{stem(scan)}_anomaly.nii.gz")
+            found[i].restored.write(out / f"{stem(scan)}_restored.nii.gz")
+            (out / f"{stem(scan)}.png").write_bytes(detection_sheet(found[i], truth[i] if truth else None))
+            progress(i + 1)
+    table = Table("scan", "score", "percentile of healthy", title=f"{options.method}: mean of the highest 1 % of the map")
+    for scan, detection in zip(options.scans, found, strict=True):
+        known = "" if detection.percentile is None else f"{detection.percentile:.0f}"
+        table.add_row(stem(scan), f"{detection.score:.4f}", known)
     console.print(table)
-    summary: dict[str, Any] = {"method": options.method, "scores": {name: r.score for name, r in results}}
-    if masks:
-        evaluation = evaluate([r for _, r in results], masks, detector.threshold)
-        console.print(evaluation_table(evaluation))
+    summary: dict[str, Any] = {
+        "method": options.method,
+        "threshold": detector.threshold,
+        "scores": {str(scan): d.score for scan, d in zip(options.scans, found, strict=True)},
+    }
+    if truth:
+        evaluation = evaluate(found, truth, detector.threshold)
+        table = Table("figure", "value", "95 % interval", "note", title=f"against {len(truth)} masks")
+        for row in evaluation.rows():
+            table.add_row(*row)
+        console.print(table)
         summary["evaluation"] = evaluation.to_dict()
     _write_json(options.json or out / "detect.json", summary)
+    console.print(f"maps, restored scans and pictures in [bold]{out}[/]")
 
 
 def export(options: argparse.Namespace) -> None:

@@ -68,10 +68,14 @@ class Elbo:
     def summary(self) -> dict[str, tuple[float, float]]:
         """name -> (mean over the examples, its standard error), for every term, the total, and the total per dimension.
 
-        The spread over examples holds the spread over draws.
+        The spread over examples holds the spread over draws; for a single example it is NaN.
         """
         rows = {**self.terms, "total": self.total, "nats_per_dim": self.nats_per_dim, "bits_per_dim": self.bits_per_dim}
-        return {name: (v.mean().item(), (v.std() / math.sqrt(len(v))).item()) for name, v in rows.items()}
+        count = len(self.total)
+        return {
+            name: (v.mean().item(), (v.std() / math.sqrt(count)).item() if count > 1 else math.nan)
+            for name, v in rows.items()
+        }
 
     @staticmethod
     def concatenate(parts: Sequence["Elbo"]) -> "Elbo":

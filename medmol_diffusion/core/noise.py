@@ -22,9 +22,8 @@ class Streams:
     def __init__(self, seed: int, index: Tensor) -> None:
         self.seed = seed
         self.index = index.cpu()
-        self.generators = [
-            torch.Generator().manual_seed(((seed + 1) * _SEED_MIX + i * _INDEX_MIX) % 2**63) for i in self.index.tolist()
-        ]
+        keys = [((seed + 1) * _SEED_MIX + i * _INDEX_MIX) % 2**63 for i in self.index.tolist()]
+        self.generators = [torch.Generator().manual_seed(key) for key in keys]
 
     def take(self, rows: Tensor) -> "Streams":
         """The streams of some of the items, shared: what they draw is not drawn again."""

@@ -60,8 +60,10 @@ def draw(
 
 
 def weighted_error(prediction: Prediction, x: Tensor, eps: Tensor, weighting: Weighting) -> Tensor:
-    """Weighted squared error per element, of the state's shape: weighting(c) * (target - output)^2."""
-    return weighting(prediction.eps_scale()) * prediction.error(x, eps).square()
+    """Weighted squared error per element, of the state's shape: weighting(c) * (target - output)^2, on the space."""
+    # Projected before it is squared: what the network says outside the space is never seen again, so it costs nothing.
+    error = weighting(prediction.eps_scale()).sqrt() * prediction.error(x, eps)
+    return prediction.space.project(error).square()
 
 
 def denoising_loss(

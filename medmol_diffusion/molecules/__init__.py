@@ -4,3 +4,14 @@ from medmol_diffusion.molecules.data import EnumeratedData, MoleculeData
 from medmol_diffusion.molecules.egnn import EGNN
 from medmol_diffusion.molecules.model import MoleculeDiffusion
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch, read_molecules, write_sdf
+
+__all__ = [
+    "EGNN",
+    "EnumeratedData",
+    "Molecule",
+    "MoleculeBatch",
+    "MoleculeData",
+    "MoleculeDiffusion",
+    "read_molecules",
+    "write_sdf",
+]

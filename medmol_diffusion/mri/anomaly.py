@@ -1,7 +1,8 @@
 """Anomaly detection by reconstruction error: restore -> residual -> postprocess -> calibrate -> score.
 
-Each stage is a small function; a method is a name for a way to restore. Noise levels are given as gamma, so that they mean the
-same for every schedule: t = 250 and 500 of the DDPM-linear schedule with 1000 steps are gamma = -0.09 and 2.46.
+Each stage is a small function; a method is a name for a way to restore. Noise levels are given as gamma, so that they
+mean the same for every schedule: t = 250 and 500 of the DDPM-linear schedule with 1000 steps are gamma = -0.09 and
+2.46.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,13 +30,15 @@ def one_shot(model: VolumeDiffusion, batch: VolumeBatch, streams: Streams) -> Te
 
 
 def partial(model: VolumeDiffusion, batch: VolumeBatch, streams: Streams, repeats: int = 3, steps: int = 25) -> Tensor:
-    """Noise to gamma = -0.09, t = 250 of 1000, and denoise to the data; the mean of ``repeats`` (AnoDDPM, Wyatt et al. 2022)."""
+    """Noise to gamma = -0.09, t = 250 of 1000, and denoise to the data; the mean of ``repeats`` (AnoDDPM, Wyatt et al.
+    2022)."""
     restored = [model.restore(batch, -0.09, steps, streams, "ancestral") for _ in range(repeats)]
     return torch.stack(restored).mean(0)
 
 
 def smoothing(model: VolumeDiffusion, batch: VolumeBatch, streams: Streams, sigma: float = 2.0) -> Tensor:
-    """The baseline without a model: a Gaussian blur of ``sigma`` voxels, normalised so that padding does not bleed in."""
+    """The baseline without a model: a Gaussian blur of ``sigma`` voxels, normalised so that padding does not bleed
+    in."""
     radius = int(3 * sigma)
     kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=batch.data.device) / sigma) ** 2)
 
@@ -140,7 +143,8 @@ class AnomalyDetector:
         return Detection(volume, own[0], own[1], own[2].data > 0.5, score, percentile)
 
     def calibrate(self, healthy: Sequence[Volume | str | Path], quantile: float = 0.99) -> None:
-        """Fix the threshold at a quantile of the maps' voxels over healthy scans, and keep their scores for percentiles.
+        """Fix the threshold at a quantile of the maps' voxels over healthy scans, and keep their scores for
+        percentiles.
 
         Raises:
             InputError: no scans are given.

@@ -19,7 +19,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import transforms
 from medmol_diffusion.mri.phantom import Contrast, Phantom, head_phantom
 from medmol_diffusion.mri.transforms import Augmentation, Grid, Prepared
-from medmol_diffusion.mri.volume import Volume
+from medmol_diffusion.mri.volume import find_scans, read_scans, stem
 
 MODALITIES = "T1w|T2w|T1wPost|FLAIR|PDw|T2starw|SWI|inplaneT1|inplaneT2"
 
@@ -234,19 +234,10 @@ class VolumeData(VolumeModule):
         self.grid = Grid(self.shape, spacing, orientation, levels)
 
     def load(self) -> Scans:
-        files = find_files(self.path, self.pattern)[: self.limit]
-        prepared, names, faults = [], [], []
-        for file in files:
-            try:
-                prepared.append(self.grid.prepare(Volume.read(file)))
-                names.append(str(file.relative_to(self.path)))
-            except InputError as error:
-                faults.append(str(error))
-        if not prepared:
-            raise InputError(f"None of the {len(files)} files in {self.path} can be used; the first: {faults[0]}")
-        if faults:
-            listed = "\n".join(f"  {fault}" for fault in faults)
-            warnings.warn(f"{len(faults)} of {len(files)} files in {self.path} are skipped:\n{listed}", stacklevel=2)
+        prepared, names = [], []
+        for file, volume in read_scans(find_scans(self.path, self.pattern)[: self.limit]):
+            prepared.append(self.grid.prepare(volume))
+            names.append(str(file.relative_to(self.path)))
         cropped = [name for name, scan in zip(names, prepared, strict=True) if scan.cropped]
         if cropped:
             shown = ", ".join(cropped[:3]) + (", ..." if len(cropped) > 3 else "")
@@ -310,24 +301,10 @@ class PhantomData(VolumeModule):
         return Scans.stack(prepared, names, names, self.levels)
 
 
-def find_files(path: Path, pattern: str) -> list[Path]:
-    """All files below `path` that match, sorted.
-
-    Raises:
-        InputError: the folder does not exist or nothing matches.
-    """
-    if not path.is_dir():
-        raise InputError(f"The folder {path} does not exist: give data.path the folder that holds the scans.")
-    files = sorted(file for file in path.rglob(pattern) if file.is_file() and not file.name.startswith("."))
-    if not files:
-        raise InputError(f"Nothing in {path} matches {pattern!r}: correct data.path or data.pattern.")
-    return files
-
-
 def subject_of(name: str) -> str:
     """`sub-XX` where the path has it; else the file's name without .nii, .nii.gz and a modality such as _T1w."""
     bids = re.search(r"sub-[A-Za-z0-9]+", name)
-    return bids.group() if bids else re.sub(rf"(_({MODALITIES}))?\.nii(\.gz)?$", "", Path(name).name)
+    return bids.group() if bids else re.sub(rf"_({MODALITIES})$", "", stem(name))
 
 
 def read_participants(path: Path) -> dict[str, dict[str, str]]:

@@ -38,6 +38,9 @@ from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.training.model import DiffusionModel
 
+EXTENTS = 64
+"""How many sizes of training scans a model remembers; samples draw theirs from them."""
+
 
 class VolumeNetwork(nn.Module):
     """A U-Net behind the core's network signature."""
@@ -77,6 +80,7 @@ class VolumeDiffusion(DiffusionModel):
     unit = "nats per scan; every voxel of the scan's own grid counts, padding does not"
     data_mean: Tensor
     data_std: Tensor
+    extents: Tensor
 
     def __init__(
         self,
@@ -108,6 +112,7 @@ class VolumeDiffusion(DiffusionModel):
         self.observation = DiscretizedGaussian(intensity_levels, self.decode)
         self.register_buffer("data_mean", torch.zeros(()))
         self.register_buffer("data_std", torch.ones(1, channels, 1, 1, 1))
+        self.register_buffer("extents", torch.tensor(shape).repeat(EXTENTS, 1))
 
     @property
     def denoiser(self) -> NetworkDenoiser:
@@ -122,7 +127,7 @@ class VolumeDiffusion(DiffusionModel):
         )
 
     def prepare(self, data: Any) -> None:
-        """Measure the mean and the standard deviation of each wavelet channel on the training scans."""
+        """Measure the mean, the standard deviation of each wavelet channel and the sizes of the training scans."""
         scans = [data.train[i][:2] for i in range(len(data.train))]
         total = sum(float((values * mask).sum(dtype=torch.float64)) for values, mask in scans)
         self.data_mean.fill_(total / sum(int(mask.sum()) for _, mask in scans))
@@ -131,6 +136,9 @@ class VolumeDiffusion(DiffusionModel):
             x = self.first_stage.encode(((values.to(squares) - self.data_mean) * mask.to(squares))[None])
             squares += x.square().mean((2, 3, 4), keepdim=True)
         self.data_std.copy_((squares / len(scans)).sqrt().clamp(min=1e-3))
+        sizes = torch.stack([_extent(mask[0]) for _, mask in scans])
+        sizes = sizes[sizes.prod(1).argsort()]
+        self.extents.copy_(sizes[torch.linspace(0, len(sizes) - 1, EXTENTS).round().long()])
 
     def space(self, mask: Tensor) -> Space:
         """Where the state of scans with counted voxels ``mask`` [B, 1, X, Y, Z] lives."""
@@ -194,7 +202,7 @@ class VolumeDiffusion(DiffusionModel):
         batch_size: int = 4,
         progress: Callable[[int], None] | None = None,
     ) -> list[Volume]:
-        """Generate scans. Scan i depends on (seed, i) alone, not on the batch it ran in.
+        """Generate scans, each of the size of a training scan. Scan i depends on (seed, i) alone, not on its batch.
 
         Args:
             count: how many.
@@ -207,19 +215,21 @@ class VolumeDiffusion(DiffusionModel):
         """
         stepper = STEPPERS[sampler]()
         gammas = grid(self.schedule, steps, spacing)
-        found = []
+        found: list[Volume] = []
         for index in torch.arange(count).split(batch_size):
             streams = Streams(seed, index)
-            space = Dense(torch.empty(len(index), *self._state_shape(), device=self.device))
+            extents = self.extents.cpu()[(streams.uniform() * EXTENTS).long()]
+            mask = torch.stack([centred_box(extent, self.grid.shape) for extent in extents.tolist()])[:, None]
+            space = self.space(mask.to(self.device))
             z = space.noise(torch.empty(space.shape, device=self.device), streams)
             z_0 = sample(self.denoiser, stepper, gammas, space, z, streams)
-            found.append(self.reconstruct(z_0, gammas[-1], space).cpu().numpy())
+            data = self.reconstruct(z_0, gammas[-1], space).cpu()
+            for i, scan, extent in zip(index.tolist(), data, extents.tolist(), strict=True):
+                note = {"sampler": sampler, "steps": str(steps), "seed": str(seed), "index": str(i)}
+                found.append(self.to_volume(scan[0].numpy(), note).crop_or_pad(extent))
             if progress is not None:
-                progress(int(index[-1]) + 1)
-        return [
-            self.to_volume(data[0], {"sampler": sampler, "steps": str(steps), "seed": str(seed), "index": str(i)})
-            for i, data in enumerate(np.concatenate(found))
-        ]
+                progress(len(found))
+        return found
 
     @torch.no_grad()
     def reconstruct(self, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
@@ -251,3 +261,16 @@ class VolumeDiffusion(DiffusionModel):
     def _state_shape(self) -> tuple[int, ...]:
         factor = self.first_stage.factor
         return (self.first_stage.channels(1), *(size // factor for size in self.grid.shape))
+
+
+def centred_box(extent: list[int], shape: tuple[int, int, int]) -> Tensor:
+    """bool [X, Y, Z]: a box of ``extent`` voxels where Grid.prepare puts a scan of that size."""
+    mask = torch.zeros(shape, dtype=torch.bool)
+    mask[tuple(slice((n - e) // 2, (n - e) // 2 + e) for e, n in zip(extent, shape, strict=True))] = True
+    return mask
+
+
+def _extent(mask: Tensor) -> Tensor:
+    """[3] the sides of the box that a mask [X, Y, Z] fills."""
+    places = mask.nonzero()
+    return places.amax(0) - places.amin(0) + 1

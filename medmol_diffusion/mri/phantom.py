@@ -13,6 +13,8 @@ from medmol_diffusion.mri.volume import Volume
 
 Contrast = Literal["T1w", "T2w", "FLAIR"]
 LesionKind = Literal["white_matter", "mass"]
+Point = tuple[float, float, float]  # mm
+Mass = tuple[Point, float]  # centre and radius
 
 FIELD_OF_VIEW = (192.0, 240.0, 192.0)  # mm; holds the largest head, down to the neck
 CENTRE = np.array([0.0, -2.0, -12.0])  # mm, of the field of view; the origin is the middle of the cerebrum
@@ -83,7 +85,7 @@ def head_phantom(
     if len(shape) != 3 or min(shape) < 4 or (spacing is not None and spacing <= 0):
         raise InputError(f"A phantom needs three sizes of at least 4 and a spacing above 0, not {shape} and {spacing}.")
     spacing = spacing or max(extent / size for extent, size in zip(FIELD_OF_VIEW, shape, strict=True))
-    anatomy, disease, scanner = (np.random.default_rng([seed, stream]) for stream in range(3))
+    anatomy, disease = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
     scanner = np.random.default_rng([seed, 2, list(SIGNAL).index(contrast)])
 
     space = Space(tuple(shape), spacing)
@@ -148,9 +150,10 @@ class Canvas:
 class Head:
     """One person's anatomy as depths (mm inside a surface), from few measures and smooth fields drawn at random."""
 
-    def __init__(self, space: Space, rng: np.random.Generator, masses: list[tuple[np.ndarray, float]]) -> None:
+    def __init__(self, space: Space, rng: np.random.Generator, masses: list[Mass]) -> None:
         self.rng = rng
-        size = rng.uniform(0.94, 1.03) * rng.uniform(0.97, 1.03, size=3)
+        # Python floats throughout: a float64 scalar of NumPy would make every field float64 and twice as slow.
+        size = (rng.uniform(0.94, 1.03) * rng.uniform(0.97, 1.03, size=3)).tolist()
         self.ventricles = float(np.exp(rng.normal(0.0, 0.3)))
         self.sulci = rng.uniform(0.6, 1.5)  # mm, half their width
         self.cortex = rng.uniform(2.7, 3.3)  # mm thick
@@ -160,31 +163,30 @@ class Head:
         x, y, z = (axis / s for axis, s in zip((space.x, space.y, space.z), size, strict=True))
         for centre, radius in masses:
             x, y, z = _pull(x, y, z, centre, radius)
-        x, y, z = (axis + 3.0 * space.field(rng, 45.0) for axis in (x, y, z))
+        x, y, z = (axis + 2.2 * space.field(rng, 45.0) for axis in (x, y, z))
         self.x, self.y, self.z = x, y, z
         self.side = np.abs(x)  # most structures come in pairs
         self.space = space
 
         self.cerebrum = self._cerebrum()
         self.cerebellum = _union(
-            _ellipsoid(self.side - 24, y + 56, z + 47, (29, 29, 22)), _ellipsoid(x, y + 56, z + 46, (16, 24, 22))
+            _ellipsoid(self.side - 24, y + 56, z + 40, (29, 29, 23)), _ellipsoid(x, y + 56, z + 38, (16, 24, 23))
         )
         self.stem = _union(
             _capsule(x, y, z, (0, -22, -22), (0, -30, -52), 13.0), _capsule(x, y, z, (0, -34, -58), (0, -46, -130), 8.0)
         )
         self.brain = (self.cerebrum > 0) | (self.cerebellum > 0) | ((self.stem > 0) & (z > -75))
+        self.core = _ellipsoid(x, y + 13, z + 4, (21, 24, 24))  # diencephalon and its capsule: without folds
         self.pia = self._folded()
 
     def _cerebrum(self) -> np.ndarray:
         """Depth below the smooth hull of the cerebrum: an egg, flat below, with temporal poles."""
         x, y, z = self.x, self.y, self.z
         width = 66 * (1 - 0.10 * np.clip(y / 84, -1, 1) - 0.04 * np.clip(y / 84, -1, 1) ** 2)
-        height = np.where(z > 0, 66.0, 46.0)
-        hull = _ellipsoid(x, y, z, (width, 84.0, height))
-        temporal = _ellipsoid(self.side - 42, y + 2, z + 26, (21, 42, 21))
-        # The base between the temporal lobes and above the cerebellum is open.
-        floor = z + 24 + 0.012 * np.maximum(np.abs(x) - 10, 0) ** 2 * (y < 20) - 0.35 * np.minimum(y + 35, 0)
-        return _union(np.minimum(hull, np.maximum(floor, z + 34 - 0.2 * y)), np.minimum(temporal, hull + 9))
+        hull = _ellipsoid(x, y, z, (width, 84.0, 66.0), power=2.4)
+        floor = z + 20 + 0.1 * y  # orbital cortex in front, the tentorium behind
+        temporal = _ellipsoid(self.side - 41, y + 3, z + 22, (22, 46, 22))
+        return _union(np.minimum(hull, floor), np.minimum(temporal, hull + 4))
 
     def _folded(self) -> np.ndarray:
         """Depth below the pia of the cerebrum, sulci and fissures included.
@@ -194,22 +196,23 @@ class Head:
         """
         x, y, z = self.x, self.y, self.z
         radius = np.sqrt((x / 66) ** 2 + (y / 84) ** 2 + (z / 60) ** 2) + 1e-3
-        shell = (0.75 + 0.25 * radius) / radius
-        wave = _band(self.rng, wavelength=26.0)
+        shell = (0.65 + 0.35 * radius) / np.maximum(radius, 0.6)
+        wave = _band(self.rng, wavelength=24.0)
         n = len(wave)
-        at = np.stack([(axis * shell / 3.0) % n for axis in (x, y, z)])
+        at = np.stack([(axis * shell / 4.0) % n for axis in (x, y, z)])
         wave = map_coordinates(wave, at, order=1, mode="grid-wrap")
         slope = np.sqrt(sum(np.square(g) for g in np.gradient(wave, self.space.spacing)))
         sheet = np.abs(wave) / np.maximum(slope, 0.04)
-        bottom = np.maximum(self.cerebrum - (15.0 + 4.0 * self.space.field(self.rng, 25.0)), 0)
+        bottom = np.maximum(self.cerebrum - (16.0 + 4.0 * self.space.field(self.rng, 25.0)), 0)
         sulcus = np.hypot(sheet, bottom) - self.sulci * (1.25 - 0.04 * np.clip(self.cerebrum, 0, 20))
 
-        callosum = _ellipsoid(np.zeros_like(x), y + 8, z - 3, (1, 44, 25))
-        midline = np.hypot(x, np.maximum(callosum + 3, 0)) - 0.9 - 0.5 * self.sulci
+        callosum = _ellipsoid(np.zeros_like(x), y + 6, z - 3, (1, 42, 27))
+        midline = np.hypot(x, np.maximum(callosum + 2, 0)) - 0.6 - 0.4 * self.sulci
         # The Sylvian fissure: a sheet that runs up and back over the temporal lobe, to the insula.
         sylvian = np.hypot(z + 9 - 0.35 * (12 - y), np.maximum(40 - self.side, 0))
-        sylvian = np.hypot(sylvian, np.maximum(np.abs(y - 8) - 32, 0)) - 0.8 - self.sulci
-        return np.minimum.reduce([self.cerebrum, sulcus, midline, sylvian])
+        sylvian = np.hypot(sylvian, np.maximum(np.abs(y - 8) - 32, 0)) - 0.4 - 0.5 * self.sulci
+        folded = np.minimum.reduce([sulcus, midline, sylvian])
+        return np.minimum(self.cerebrum, np.maximum(folded, self.core))
 
     def paint(self, canvas: Canvas) -> None:
         self._paint_outside(canvas)
@@ -217,7 +220,7 @@ class Head:
         canvas.paint(self.cerebrum + 2.5, "csf")
         canvas.paint(_union(self.cerebellum, self.stem) + 3.0, "csf")
         canvas.paint(pia, "grey")
-        self.white = pia - self.cortex
+        self.white = np.maximum(pia - self.cortex, np.minimum(self.core, self.cerebrum))
         canvas.paint(self.white, "white")
         self._paint_cerebellum(canvas)
         canvas.paint(np.minimum(self.stem, -8 - z), "brainstem")
@@ -234,9 +237,13 @@ class Head:
 
         grow = self.ventricles
         horns = [
-            ((8, 34, 3), (9, 22, 13), 4.2), ((9, 22, 13), (10, -12, 20), 4.4), ((10, -12, 20), (21, -38, 13), 5.2),
-            ((21, -38, 13), (24, -58, 6), 3.4), ((21, -38, 13), (31, -26, -11), 3.2), ((31, -26, -11), (31, -6, -19), 2.2),
-        ]  # fmt: skip
+            ((7, 34, 3), (7, 22, 12), 4.4),
+            ((7, 22, 12), (8, -12, 20), 5.2),
+            ((8, -12, 20), (21, -38, 13), 5.2),
+            ((21, -38, 13), (24, -58, 6), 3.4),
+            ((21, -38, 13), (31, -26, -11), 3.2),
+            ((31, -26, -11), (31, -6, -19), 2.2),
+        ]
         lateral = _union(*(_capsule(side, y, z, a, b, r * grow**0.8) for a, b, r in horns))
         canvas.paint(np.minimum(lateral, side - 0.7), "ventricle")  # the septum between them
         canvas.paint(_ellipsoid(x, y + 10, z - 1, (1.8 * grow, 13, 10)), "ventricle")
@@ -246,19 +253,26 @@ class Head:
     def _paint_outside(self, canvas: Canvas) -> None:
         """Scalp, skull and face."""
         x, y, z, side = self.x, self.y, self.z, self.side
-        cranium = _ellipsoid(x, y, z, (72.0, 90.0, np.where(z > 0, 72.0, 84.0)))
-        hull = np.maximum(cranium, np.maximum(self.cerebrum, _union(self.cerebellum, self.stem)) + 4.0)
+        brain = _union(self.cerebrum, self.cerebellum, np.minimum(self.stem, z + 66))
+        vault = np.minimum(_ellipsoid(x, y, z, (70, 88, 70), power=2.4), z + 24 + 0.1 * y)
+        hull = np.maximum(brain + 3.5, vault)
         face = _union(_ellipsoid(x, y - 42, z + 70, (60, 56, 62)), _ellipsoid(x, y - 98, z + 62, (11, 14, 18)))
-        neck = np.minimum(58 - np.hypot(x, 0.9 * (y + 18)), -40 - z)
+        neck = np.minimum(54 - np.hypot(x, 0.9 * (y + 18)), -40 - z)
         outer = np.maximum.reduce([hull + self.skull + self.scalp, face, neck])
         texture = self.space.field(self.rng, 12.0)
         canvas.paint(outer, "fat")
-        canvas.paint(np.minimum(outer - 4.0 - 1.5 * texture, -8 - z + 6 * texture + 0.3 * y), "muscle")
-        skull = np.minimum(hull + self.skull, z + 62 - 0.25 * y)
+        canvas.paint(np.minimum(outer - 6.0 - 2.0 * texture, -14 - z + 4 * texture + 0.3 * y), "muscle")
+        canvas.paint(np.minimum(1.2 * texture - 1.2, outer - 6.0), "fat")
+        skull = hull + self.skull
         canvas.paint(skull, "bone")
         canvas.paint(np.minimum(skull - 2.0, self.skull - 2.0 - skull), "marrow", 0.8)
 
-        sinus = _union(_ellipsoid(side - 24, y - 62, z + 66, (12, 15, 15)), _ellipsoid(side - 4, y - 72, z + 58, (3, 24, 20)))
+        spine = _capsule(x, y, z, (0, -20, -84), (0, -32, -130), 10.0)
+        canvas.paint(spine + 2.0, "bone")
+        canvas.paint(spine, "marrow")
+        sinus = _union(
+            _ellipsoid(side - 24, y - 62, z + 66, (12, 15, 15)), _ellipsoid(side - 4, y - 72, z + 58, (3, 24, 20))
+        )
         canvas.paint(sinus - 1.0 * texture, "air")
         canvas.paint(_ellipsoid(x, y - 86, z + 10, (16, 5, 12)), "air", 0.9)  # frontal sinus
         canvas.paint(_capsule(x, y, z, (0, 30, -70), (0, 14, -130), 8.0), "air")  # pharynx
@@ -283,25 +297,25 @@ def _paint_white_matter_lesion(canvas: Canvas, space: Space, rng: np.random.Gene
     weight = np.where((canvas.labels == LABEL["white"]) & (head.z > -20), np.exp(head.ventricle / 12.0), 0.0)
     weight *= np.clip(inner, 0.3, radius)
     index = np.unravel_index(rng.choice(weight.size, p=weight.ravel() / weight.sum()), weight.shape)
-    centre = np.array([axis[i] for axis, i in zip(space.axes, index, strict=True)])
-    stretch = np.exp(rng.normal(0.0, 0.25, size=3))
+    centre = [float(axis[i]) for axis, i in zip(space.axes, index, strict=True)]
+    stretch = np.exp(rng.normal(0.0, 0.25, size=3)).tolist()
     offsets = [(a - c) / s for a, c, s in zip((space.x, space.y, space.z), centre, stretch, strict=True)]
     distance = np.sqrt(sum(np.square(o) for o in offsets))
     depth = radius - distance + 0.35 * radius * np.clip(space.field(rng, max(1.2 * radius, 8.0)), -1.2, 1.2)
     # A white-matter lesion ends where the white matter does; its middle belongs to it at any resolution.
-    depth = np.where(distance < 0.6 * space.spacing, np.maximum(depth, 0.5 * space.spacing), np.minimum(depth, inner + 1.0))
+    middle = distance < 0.6 * space.spacing
+    depth = np.where(middle, np.maximum(depth, 0.5 * space.spacing), np.minimum(depth, inner + 1.0))
     return canvas.paint(depth, "lesion", rng.uniform(0.75, 1.0)) > 0.375
 
 
-def _mass_seat(rng: np.random.Generator, spacing: float) -> tuple[np.ndarray, float]:
+def _mass_seat(rng: np.random.Generator, spacing: float) -> Mass:
     """Where in a hemisphere a mass sits, and its radius, in mm."""
-    centre = np.array([rng.choice([-1, 1]) * rng.uniform(24, 40), rng.uniform(-45, 42), rng.uniform(2, 36)])
+    side = 1 if rng.random() < 0.5 else -1
+    centre = (side * rng.uniform(24, 40), rng.uniform(-45, 42), rng.uniform(2, 36))
     return centre, max(rng.uniform(10.0, 19.0), 1.5 * spacing)
 
 
-def _paint_mass(
-    canvas: Canvas, space: Space, rng: np.random.Generator, centre: np.ndarray, radius: float
-) -> np.ndarray:
+def _paint_mass(canvas: Canvas, space: Space, rng: np.random.Generator, centre: Point, radius: float) -> np.ndarray:
     """Oedema that fades into the white matter, a lobed body and a necrotic core; returns the mask of body and core."""
     distance = np.sqrt(sum(np.square(a - c) for a, c in zip((space.x, space.y, space.z), centre, strict=True)))
     lobes = np.clip(space.field(rng, 14.0), -1.5, 1.5)
@@ -318,7 +332,7 @@ def _paint_mass(
 
 
 def _pull(
-    x: np.ndarray, y: np.ndarray, z: np.ndarray, centre: np.ndarray, radius: float
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, centre: Point, radius: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Coordinates of the healthy place of each point that a mass has pushed outwards."""
     dx, dy, dz = x - centre[0], y - centre[1], z - centre[2]
@@ -334,18 +348,23 @@ def _acquire(signal: np.ndarray, space: Space, rng: np.random.Generator, noise: 
     return 1000 * np.hypot(seen + n1, n2)
 
 
-def _band(rng: np.random.Generator, wavelength: float, n: int = 96, spacing: float = 3.0) -> np.ndarray:
+def _band(rng: np.random.Generator, wavelength: float, n: int = 64, spacing: float = 4.0) -> np.ndarray:
     """A periodic field (n, n, n) of unit variance whose wavelengths lie within a fifth of `wavelength` mm."""
     k = np.fft.fftfreq(n, spacing)
     kx, ky, kz = np.meshgrid(k, k, np.fft.rfftfreq(n, spacing), indexing="ij", sparse=True)
     ring = np.exp(-0.5 * ((np.sqrt(kx**2 + ky**2 + kz**2) * wavelength - 1) / 0.2) ** 2)
-    field = np.fft.irfftn(np.fft.rfftn(rng.standard_normal((n, n, n), dtype=np.float32)) * ring, s=(n, n, n))
+    field = np.fft.irfftn(
+        np.fft.rfftn(rng.standard_normal((n, n, n), dtype=np.float32)) * ring, s=(n, n, n), axes=(0, 1, 2)
+    )
     return (field / field.std()).astype(np.float32)
 
 
-def _ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, axes: Sequence[float | np.ndarray]) -> np.ndarray:
-    """Depth inside an ellipsoid about 0, measured along the ray from its centre."""
-    f = np.sqrt((x / axes[0]) ** 2 + (y / axes[1]) ** 2 + (z / axes[2]) ** 2) + 1e-3
+def _ellipsoid(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, axes: Sequence[float | np.ndarray], power: float = 2.0
+) -> np.ndarray:
+    """Depth inside an ellipsoid about 0 (squarer for a power above 2), measured along the ray from its centre."""
+    a, b, c = (np.abs(u / axis) for u, axis in zip((x, y, z), axes, strict=True))
+    f = (np.sqrt(a * a + b * b + c * c) if power == 2 else (a**power + b**power + c**power) ** (1 / power)) + 1e-3
     r = np.sqrt(x**2 + y**2 + z**2) + 1e-3
     return r / f - r
 
@@ -354,10 +373,9 @@ def _capsule(
     x: np.ndarray, y: np.ndarray, z: np.ndarray, start: Sequence[float], end: Sequence[float], radius: float
 ) -> np.ndarray:
     """Depth inside a cylinder with round ends."""
-    a, b = np.array(start, dtype=np.float32), np.array(end, dtype=np.float32)
-    d = b - a
-    px, py, pz = x - a[0], y - a[1], z - a[2]
-    t = np.clip((px * d[0] + py * d[1] + pz * d[2]) / (d @ d), 0, 1)
+    d = [b - a for a, b in zip(start, end, strict=True)]
+    px, py, pz = x - start[0], y - start[1], z - start[2]
+    t = np.clip((px * d[0] + py * d[1] + pz * d[2]) / sum(c * c for c in d), 0, 1)
     return radius - np.sqrt((px - t * d[0]) ** 2 + (py - t * d[1]) ** 2 + (pz - t * d[2]) ** 2)
 
 

@@ -45,19 +45,15 @@ def quantise(x: np.ndarray, levels: int = 256) -> np.ndarray:
 
 
 def foreground_mask(data: np.ndarray) -> np.ndarray:
-    """The head, without the air round it: Otsu's threshold, the largest component, holes filled. bool (X, Y, Z)."""
+    """The head, without the air round it: thresholded, the largest component, holes filled. bool (X, Y, Z)."""
     counts, edges = np.histogram(data, bins=256)
     centres = (edges[1:] + edges[:-1]) / 2
-    below = np.cumsum(counts)[:-1]
-    above = counts.sum() - below
-    sums = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2  # Otsu 1979, eq. 18
-    # Half the threshold between air and tissue: Otsu alone would give the dark skull and CSF to the air.
-    threshold = centres[0] + (centres[int(np.nanargmax(between))] - centres[0]) / 2
-    parts, count = label(data > threshold)
-    if count == 0:
-        return np.ones(data.shape, dtype=bool)
+    below, sums = np.cumsum(counts)[:-1], np.cumsum(counts * centres)
+    above = counts.sum() - below  # the first and the last bin are never empty, so neither is a class
+    air, tissue = sums[:-1] / below, (sums[-1] - sums[:-1]) / above
+    best = int(np.argmax(below * above * (air - tissue) ** 2))  # Otsu 1979, eq. 18
+    # A quarter of the way from air to tissue: half-way, as Otsu has it, dark skull and CSF would go to the air.
+    parts, _ = label(data > air[best] + (tissue[best] - air[best]) / 4)
     largest = parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1
     return binary_fill_holes(binary_closing(largest, iterations=2) | largest)
 
@@ -135,6 +131,19 @@ class Grid:
         sizes = list(zip(self.shape, volume.shape, strict=True))
         box = [(start := max(0, (new - old) // 2), start + min(new, old)) for new, old in sizes]
         return Prepared(prepared, np.array(box), any(old > new for new, old in sizes))
+
+
+def common_grid(volumes: Sequence[Volume]) -> Grid:
+    """The smallest RAS grid that holds all the scans: at their own spacing if they share it, else at the median one."""
+    turned = [volume.reorient() for volume in volumes]
+    spacings = np.array([volume.spacing for volume in turned])
+    shared = bool(np.allclose(spacings, spacings[0], rtol=0.01))
+    spacing = None if shared else round(float(np.median(spacings)), 3)
+    sizes = np.array([volume.shape for volume in turned])
+    if spacing is not None:
+        sizes = np.ceil(sizes * spacings / spacing - 1e-3).astype(int)
+    x, y, z = sizes.max(0).tolist()
+    return Grid((x, y, z), spacing)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,52 @@ class Volume:
         affine = self.affine.copy()
         affine[:3, 3] = self.to_mm(np.subtract(cut, pad))
         return replace(self, data=data, affine=affine)
+
+
+def stem(path: str | os.PathLike[str]) -> str:
+    """The file's name without folder and without .nii or .nii.gz."""
+    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
+
+
+def find_scans(folder: str | os.PathLike[str], pattern: str = "*.nii*") -> list[Path]:
+    """All files in a folder and below that match, sorted.
+
+    Raises:
+        InputError: the folder does not exist or nothing matches.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"The folder {folder} does not exist: give the one that holds the scans.")
+    files = sorted(file for file in folder.rglob(pattern) if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise InputError(f"Nothing in {folder} matches {pattern!r}: give another folder or pattern.")
+    return files
+
+
+def read_scans(files: Sequence[Path]) -> Iterator[tuple[Path, Volume]]:
+    """Read one file after the other; those that cannot be used are skipped, and named with their faults in one warning.
+
+    Raises:
+        InputError: none can be used.
+    """
+    faults = []
+    for file in files:
+        try:
+            volume = Volume.read(file)
+        except InputError as error:
+            faults.append(str(error))
+        else:
+            yield file, volume
+    if files and len(faults) == len(files):
+        raise InputError(f"None of the {len(files)} files can be used; the first: {faults[0]}")
+    if faults:
+        listed = "\n".join(f"  {fault}" for fault in faults)
+        warnings.warn(f"{len(faults)} of {len(files)} files are skipped:\n{listed}", stacklevel=2)
+
+
+def read_folder(folder: str | os.PathLike[str], pattern: str = "*.nii*") -> list[Volume]:
+    """All usable scans of a folder and of those below it, in order of their names; see `find_scans`, `read_scans`."""
+    return [volume for _, volume in read_scans(find_scans(folder, pattern))]
 
 
 def _single_frame(data: np.ndarray, frame: int | None, path: Path) -> np.ndarray:

@@ -2,26 +2,71 @@
 
 import logging
 import warnings
+from argparse import ArgumentError
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+import torch
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.training.curve import Curve
 from medmol_diffusion.training.ema import EMA
 from medmol_diffusion.training.module import DiffusionTask
+
+# What Lightning and its parts say of themselves, and nobody can act on.
+CHATTER = (
+    "does not have many workers|args parameter is intended|LeafSpec|exists and is not empty|Checkpoint directory"
+    "|tensorboardX|number of training batches|srun|GPU available but not used|resuming from a checkpoint that ended"
+)
+# Lines of a parser's complaint that say less than the others.
+ASIDES = (
+    "Does not validate against",
+    "Subtypes:",
+    "Errors:",
+    "Expected a <class 'NoneType'>",
+    "Expected a path but",
+    "Given value",
+)
+
+
+class KeepLast(Checkpoint):
+    """Save the last of trainer.max_steps too, which need not be a multiple of checkpoint.every_n_train_steps.
+
+    Lightning runs checkpoints after all other callbacks, and so after EMA.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == trainer.max_steps:
+            trainer.save_checkpoint(self.file)
 
 
 class FitCLI(LightningCLI):
     """LightningCLI whose run folder is trainer.default_root_dir: config.yaml, checkpoints/, metrics.csv, TensorBoard
-    events."""
+    events.
+
+    Attributes:
+        checkpoint: what the run resumes from, or None.
+        start: the step it starts at.
+    """
+
+    checkpoint: Path | None = None
+    start = 0
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(EMA, "ema")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 1})
+        # Without the version counter a second run in the same folder does replace last.ckpt.
+        parser.set_defaults(
+            {"checkpoint.save_last": True, "checkpoint.save_top_k": 1, "checkpoint.enable_version_counter": False}
+        )
         parser.add_argument(
             "--ckpt_path", type=str, default=None, help="a checkpoint to resume from; 'last' takes the run's newest"
         )
@@ -33,16 +78,40 @@ class FitCLI(LightningCLI):
         root = str(trainer.default_root_dir)
         if self.config.checkpoint.dirpath is None:
             self.config.checkpoint.dirpath = str(Path(root) / "checkpoints")
+        if self.config.ckpt_path is not None:
+            last = self._last()
+            self.checkpoint = last if self.config.ckpt_path == "last" else Path(self.config.ckpt_path)
+            self.start = step_of(self.checkpoint)
+            self.config.ckpt_path = None  # config.yaml describes the run, not one of its starts
 
     def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
         # The loggers and the progress bar belong to the run folder, so they are set here and not in every config.
         config = self.config_init["trainer"]
         root = str(config["default_root_dir"])
-        callbacks = list(config["callbacks"] or [])
+        callbacks = [KeepLast(self._last()), *(config["callbacks"] or [])]
         if config["enable_progress_bar"] is not False:
             callbacks.append(RichProgressBar())
-        loggers = [CSVLogger(root, name="", version=""), TensorBoardLogger(root, name="", version="")]
+        loggers = [Curve(root, self.start), TensorBoardLogger(root, name="", version="", purge_step=self.start)]
         return super().instantiate_trainer(callbacks=callbacks, logger=loggers, **kwargs)
+
+    def _last(self) -> Path:
+        return Path(str(self.config.checkpoint.dirpath)) / "last.ckpt"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of steps a checkpoint has behind it; it is read as plain tensors.
+
+    Raises:
+        InputError: it is missing, or no checkpoint.
+    """
+    if not checkpoint.is_file():
+        raise InputError(f"there is no checkpoint {checkpoint} to resume from: correct --ckpt_path, or leave it out")
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    except Exception as error:  # a damaged or hostile checkpoint fails in as many ways as pickle has
+        raise InputError(
+            f"{checkpoint} cannot be read as a checkpoint of plain tensors: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def fit(arguments: list[str]) -> Path:
@@ -52,15 +121,37 @@ def fit(arguments: list[str]) -> Path:
         InputError: what the user gave cannot be trained on.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*args parameter is intended.*")
-    cli = FitCLI(
-        DiffusionTask,
-        pl.LightningDataModule,
-        subclass_mode_data=True,
-        seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
-        run=False,
-        args=arguments,
-    )
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=f"(?s).*({CHATTER})")
+        try:
+            cli = FitCLI(
+                DiffusionTask,
+                pl.LightningDataModule,
+                subclass_mode_data=True,
+                seed_everything_default=0,
+                save_config_kwargs={"overwrite": True},
+                parser_kwargs={"exit_on_error": False},
+                auto_configure_optimizers=False,
+                run=False,
+                args=arguments,
+            )
+        except InputError:
+            raise
+        except (ArgumentError, ValueError, MisconfigurationException) as error:
+            raise InputError(complaint(str(error), arguments)) from error
+        cli.trainer.fit(
+            cli.model,
+            cli.datamodule,
+            ckpt_path=None if cli.checkpoint is None else str(cli.checkpoint),
+            weights_only=True,
+        )
     return Path(cli.trainer.default_root_dir)
+
+
+def complaint(message: str, arguments: list[str]) -> str:
+    """What a parser says, as one sentence that names the config file."""
+    lines = [line.strip(" -") for line in message.splitlines()]
+    sentence = " ".join(line for line in lines if line and not line.startswith(ASIDES))
+    given = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag in ("--config", "-c")]
+    named = [value for value in given if value not in sentence]
+    return f"{', '.join(named)}: {sentence}" if named else sentence

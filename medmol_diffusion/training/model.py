@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from medmol_diffusion.core import Elbo
 from medmol_diffusion.core.noise import Randomness
+from medmol_diffusion.errors import InputError
 
 
 class DiffusionModel(nn.Module, ABC):
@@ -49,4 +50,7 @@ class DiffusionModel(nn.Module, ABC):
         """
         from medmol_diffusion.training.saved import load_model
 
-        return load_model(source, cls)
+        model = load_model(source)
+        if not isinstance(model, cls):
+            raise InputError(f"{source} is a {type(model).__name__}, not a {cls.__name__}")
+        return model

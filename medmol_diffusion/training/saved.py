@@ -6,7 +6,7 @@ import inspect
 import os
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import yaml
@@ -19,8 +19,6 @@ from medmol_diffusion.training.model import DiffusionModel
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "card.md"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 _PREFIX = "model."  # of the model's weights inside DiffusionTask
-
-Kind = TypeVar("Kind", bound=DiffusionModel)
 
 
 def shipped_models() -> dict[str, Path]:
@@ -43,16 +41,16 @@ def find_model(source: str | Path) -> Path:
     return folder
 
 
-def load_model(source: str | Path, kind: type[Kind]) -> Kind:
+def load_model(source: str | Path) -> DiffusionModel:
     """Build a model from its config.yaml and fill in its (averaged) weights, in evaluation mode.
 
     Raises:
-        InputError: nothing usable is there, or the model is not a ``kind``.
+        InputError: nothing usable is there.
     """
     folder = find_model(source)
     model = build(read_model_config(folder))
-    if not isinstance(model, kind):
-        raise InputError(f"{source} is a {type(model).__name__}, not a {kind.__name__}")
+    if not isinstance(model, DiffusionModel):
+        raise InputError(f"{folder / CONFIG} describes a {type(model).__name__}, which is no diffusion model")
     try:
         model.load_state_dict(_read_weights(folder))
     except RuntimeError as error:

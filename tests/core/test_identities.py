@@ -1,5 +1,6 @@
 """The identities of the likelihood, one test each, named after docs/theory: exact denoisers, float64."""
 
+import itertools
 import math
 
 import pytest
@@ -28,6 +29,8 @@ from medmol_diffusion.core.observation import (
     DiscretizedGaussian,
     Gaussian,
     Ordinal,
+)
+from medmol_diffusion.core.observation import (
     Product as ProductObservation,
 )
 from tests.core.oracle import GivenNoise, molecule_space, sigma_points, zero_centre_basis
@@ -226,7 +229,9 @@ def test_v14_discrete_observations_sum_to_one_over_their_cells(gamma_0: float) -
     torch.testing.assert_close(mass, torch.ones(20, dtype=torch.float64), rtol=0, atol=1e-12)
 
     charge = torch.rand(20, 1, 1, generator=generator, dtype=torch.float64)
-    mass = sum(torch.exp(-Ordinal(10.0).nll(torch.full((20, 1), q), charge, gamma, Dense(charge))) for q in range(-90, 110))
+    mass = sum(
+        torch.exp(-Ordinal(10.0).nll(torch.full((20, 1), q), charge, gamma, Dense(charge))) for q in range(-90, 110)
+    )
     torch.testing.assert_close(mass, torch.ones(20, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
@@ -266,7 +271,7 @@ def test_v17_deterministic_samplers_follow_the_flow_at_their_order(stepper: core
 @schedules
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 50, 250])
 def test_v17_ancestral_follows_its_variance_recursion_at_every_number_of_steps(schedule: Schedule, steps: int) -> None:
-    """Var_s = (a_s / a_t)^2 (1 - c sigma_t^2 / V_t)^2 Var_t + sigma_s^2 c, V = alpha^2 l + sigma^2: an independent derivation.
+    """Var_s = (a_s / a_t)^2 (1 - c sigma_t^2 / V_t)^2 Var_t + sigma_s^2 c, V = alpha^2 l + sigma^2, derived on its own.
 
     The step is linear, z_s = A z_t + B eps: A and B are read off with z = 1, eps = 0 and z = 0, eps = 1.
     """
@@ -275,13 +280,18 @@ def test_v17_ancestral_follows_its_variance_recursion_at_every_number_of_steps(s
     expected = torch.ones(4, dtype=torch.float64)
     found = torch.ones(4, dtype=torch.float64)
     like = torch.stack([torch.ones(4), torch.zeros(4)]).double()
-    for gamma_t, gamma_s in zip(gammas[:-1], gammas[1:], strict=True):
+    for gamma_t, gamma_s in itertools.pairwise(gammas):
         a_t, b_t, a_s, b_s = (f(g) for g in (gamma_t, gamma_s) for f in (core.alpha, core.sigma))
         c = 1 - (a_t * b_s / (a_s * b_t)) ** 2
         gain = a_s / a_t * (1 - c * b_t**2 / (a_t**2 * EIGENVALUES + b_t**2))
         expected = gain**2 * expected + b_s**2 * c
         step = core.sample(
-            oracle, Ancestral(), torch.stack([gamma_t, gamma_s]), GivenNoise(Dense(like), 1 - like), like, torch.Generator()
+            oracle,
+            Ancestral(),
+            torch.stack([gamma_t, gamma_s]),
+            GivenNoise(Dense(like), 1 - like),
+            like,
+            torch.Generator(),
         )
         found = step[0] ** 2 * found + step[1] ** 2
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
@@ -314,14 +324,16 @@ class PairNetwork(nn.Module):
         mask = inner.blocks["positions"].mask  # type: ignore[attr-defined]
         pairs = (mask[:, :, None] & mask[:, None])[..., None]
         difference = x[:, :, None] - x[:, None]
-        weight = torch.exp(-difference.square().sum(-1, keepdim=True)) * (1 + h.sum(-1)[:, None, :, None].tanh()) * pairs
+        weight = (
+            torch.exp(-difference.square().sum(-1, keepdim=True)) * (1 + h.sum(-1)[:, None, :, None].tanh()) * pairs
+        )
         scale = core.sigma(gamma)[:, None, None].to(z)
-        return inner.join({"positions": scale * (difference * weight).sum(2), "features": scale * h.tanh() + weight.sum(2)})
+        return inner.join(
+            {"positions": scale * (difference * weight).sum(2), "features": scale * h.tanh() + weight.sum(2)}
+        )
 
 
-def molecule_bound(
-    positions: Tensor, features: Tensor, mask: Tensor, streams: Streams, transitions: int
-) -> core.Elbo:
+def molecule_bound(positions: Tensor, features: Tensor, mask: Tensor, streams: Streams, transitions: int) -> core.Elbo:
     space = molecule_space(mask, features.shape[-1])
     labels = features.argmax(-1)
     x = space.project(space.join({"positions": positions, "features": features}))
@@ -343,7 +355,11 @@ def test_v18_padding_and_batch_composition_leave_every_term_unchanged(transition
     tolerance = 1e-10 if dtype == torch.float64 else 1e-4
     for i, n in enumerate(sizes):
         alone = molecule_bound(
-            positions[i : i + 1, :n], features[i : i + 1, :n], mask[i : i + 1, :n], Streams(5, torch.tensor([i])), transitions
+            positions[i : i + 1, :n],
+            features[i : i + 1, :n],
+            mask[i : i + 1, :n],
+            Streams(5, torch.tensor([i])),
+            transitions,
         )
         for name, value in alone.terms.items():
             torch.testing.assert_close(value[0], together.terms[name][i], rtol=tolerance, atol=tolerance)
@@ -358,7 +374,12 @@ class Moved(core.Product):
 
     def noise(self, like: Tensor, generator: core.Randomness) -> Tensor:
         parts = self.split(super().noise(like, generator))
-        return self.join({"positions": parts["positions"][:, self.order] @ self.rotation, "features": parts["features"][:, self.order]})
+        return self.join(
+            {
+                "positions": parts["positions"][:, self.order] @ self.rotation,
+                "features": parts["features"][:, self.order],
+            }
+        )
 
 
 @pytest.mark.parametrize("reflect", [False, True])
@@ -382,7 +403,9 @@ def test_v18_rotation_reflection_translation_and_permutation_leave_every_term_un
         features = nn.functional.one_hot(names, 4).double()
         x = where.project(where.join({"positions": points, "features": features}))
         data = {"positions": where.split(x)["positions"], "features": names}
-        return elbo(denoiser, Cosine(-9.0, 6.0), where, x, observation, data, Streams(1, torch.arange(2)), transitions, 2)
+        return elbo(
+            denoiser, Cosine(-9.0, 6.0), where, x, observation, data, Streams(1, torch.arange(2)), transitions, 2
+        )
 
     still = bound(space, positions, labels)
     moved = bound(Moved(space, rotation, order), positions[:, order] @ rotation + 5.0, labels[:, order])

@@ -119,17 +119,17 @@ def test_phantoms_are_data_too() -> None:
 
 
 def test_bad_arguments_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"missing does not exist.*data.path"):
+    with pytest.raises(InputError, match=r"missing does not exist"):
         VolumeData(str(tmp_path / "missing"), [8, 8, 8]).setup()
-    with pytest.raises(InputError, match=r"matches '\*.nii.gz'.*data.pattern"):
+    with pytest.raises(InputError, match=r"matches '\*.nii.gz'.*pattern"):
         VolumeData(str(tmp_path), [8, 8, 8]).setup()
-    with pytest.raises(InputError, match="data.shape"):
+    with pytest.raises(InputError, match=r"data.shape"):
         VolumeData(str(tmp_path), [8, 8])
-    with pytest.raises(InputError, match="data.levels"):
+    with pytest.raises(InputError, match=r"data.levels"):
         VolumeData(str(tmp_path), [8, 8, 8], levels=1)
     with pytest.raises(InputError, match="leave some for training"):
         VolumeData(str(tmp_path), [8, 8, 8], validation=0.5, test=0.5)
-    with pytest.raises(InputError, match="data.flip"):
+    with pytest.raises(InputError, match=r"data.flip"):
         VolumeData(str(tmp_path), [8, 8, 8], flip=[3])
-    with pytest.raises(InputError, match="data.count"):
+    with pytest.raises(InputError, match=r"data.count"):
         PhantomData(0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.volume import Volume
+from medmol_diffusion.mri.volume import Volume, read_folder, stem
 
 DIAGONAL = np.array([[2.0, 0, 0, -20], [0, 1.0, 0, -9], [0, 0, 1.5, 7], [0, 0, 0, 1]])
 
@@ -61,7 +61,9 @@ def test_a_mark_stays_at_its_millimetres_through_every_step(name: str, tmp_path:
     returned = back.resample(like=volume, order=3)
     assert returned.same_grid(volume)
     np.testing.assert_allclose(centroid(returned), where, atol=5e-3)
-    assert np.unravel_index(returned.data.argmax(), returned.shape) == np.unravel_index(volume.data.argmax(), volume.shape)
+    assert np.unravel_index(returned.data.argmax(), returned.shape) == np.unravel_index(
+        volume.data.argmax(), volume.shape
+    )
 
 
 @pytest.mark.parametrize("codes", ["LPS", "SAR", "PIR", "RAS"])
@@ -178,7 +180,25 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
         volume.resample(0.0)
     with pytest.raises(InputError, match="three sizes"):
         volume.crop_or_pad((3, 4))
-    with pytest.raises(InputError, match="ends in .nii"):
+    with pytest.raises(InputError, match=r"ends in .nii"):
         volume.write(tmp_path / "scan.mgz")
     with pytest.raises(InputError, match="invertible affine"):
         Volume(np.zeros((2, 2, 2)), np.zeros((4, 4)))
+
+
+def test_folders_are_read_whole_and_bad_files_named(tmp_path: Path) -> None:
+    ramp = np.arange(64, dtype=np.float32).reshape(4, 4, 4)
+    (tmp_path / "deeper").mkdir()
+    save(tmp_path / "b.nii.gz", ramp)
+    save(tmp_path / "deeper" / "a.nii", 2 * ramp)
+    assert [volume.provenance["source"] for volume in read_folder(tmp_path)] == ["b.nii.gz", "a.nii"]
+    (tmp_path / "c.nii").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"(?s)1 of 3 files are skipped.*c\.nii"):
+        assert len(read_folder(tmp_path)) == 2
+    with pytest.raises(InputError, match=r"None of the 1 files.*c\.nii"):
+        read_folder(tmp_path, "c*")
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        read_folder(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"matches '\*\.mgz'"):
+        read_folder(tmp_path, "*.mgz")
+    assert stem("x/sub-01_T1w.nii.gz") == stem("sub-01_T1w.nii") == "sub-01_T1w"

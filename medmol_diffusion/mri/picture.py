@@ -1,0 +1,74 @@
+"""Pictures of scans: orthogonal slices side by side, anomaly maps laid over them. Returns PNG bytes."""
+
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from medmol_diffusion.mri.anomaly import Detection
+from medmol_diffusion.mri.volume import Volume
+
+
+def orthogonal_slices(data: np.ndarray, centre: Sequence[int] | None = None) -> list[np.ndarray]:
+    """Axial, coronal and sagittal slice through ``centre`` (the middle when left out), each upright for imshow.
+
+    ``data`` is (X, Y, Z) with axes right, anterior, superior.
+    """
+    x, y, z = centre if centre is not None else [size // 2 for size in data.shape]
+    return [np.rot90(plane) for plane in (data[:, :, z], data[:, y, :], data[x, :, :])]
+
+
+def scan_sheet(rows: dict[str, Sequence[Volume]], width: float = 1.5, dpi: int = 110) -> bytes:
+    """One line of scans per title, each the axial slice through its middle, on a common scale of its own
+    percentiles."""
+    columns = max(len(volumes) for volumes in rows.values())
+    figure = Figure(figsize=(columns * width, len(rows) * (width + 0.25)), facecolor="black")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (title, volumes) in zip(axes, rows.items(), strict=True):
+        for place, axis in enumerate(line):
+            axis.axis("off")
+            if place < len(volumes):
+                upright = volumes[place].reorient("RAS").data
+                low, high = np.percentile(upright, [0.5, 99.5])
+                axis.imshow(orthogonal_slices(upright)[0], cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+        line[0].set_title(title, color="white", fontsize=9, loc="left")
+    return _png(figure, dpi)
+
+
+def detection_sheet(found: Detection, truth: Volume | None = None, dpi: int = 110) -> bytes:
+    """Scan, restored scan and anomaly map on the three planes through the map's maximum; the true mask is outlined."""
+    volumes = {
+        "scan": found.scan.reorient("RAS").data,
+        "restored": found.restored.reorient("RAS").data,
+        "anomaly": found.map.reorient("RAS").data,
+    }
+    where = np.unravel_index(int(volumes["anomaly"].argmax()), volumes["anomaly"].shape)
+    centre = [int(i) for i in where]
+    outline = None if truth is None else orthogonal_slices(truth.reorient("RAS").data, centre)
+    figure = Figure(figsize=(7.2, 7.4), facecolor="black")
+    axes = figure.subplots(3, 3)
+    low, high = np.percentile(volumes["scan"], [0.5, 99.5])
+    top = max(float(volumes["anomaly"].max()), 1e-6)
+    for column, (title, data) in enumerate(volumes.items()):
+        planes = orthogonal_slices(data, centre)
+        for row, plane in enumerate(planes):
+            axis = axes[row, column]
+            axis.axis("off")
+            if title == "anomaly":
+                axis.imshow(orthogonal_slices(volumes["scan"], centre)[row], cmap="gray", vmin=low, vmax=high)
+                axis.imshow(plane, cmap="inferno", vmin=0, vmax=top, alpha=np.clip(plane / top, 0, 1) ** 0.5)
+            else:
+                limits = (low, high) if title == "scan" else (-1, 1)
+                axis.imshow(plane, cmap="gray", vmin=limits[0], vmax=limits[1])
+            if outline is not None and outline[row].any():
+                axis.contour(outline[row] > 0.5, levels=[0.5], colors="cyan", linewidths=0.8)
+        axes[0, column].set_title(title, color="white", fontsize=10)
+    return _png(figure, dpi)
+
+
+def _png(figure: Figure, dpi: int) -> bytes:
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.95, 0.03, 0.06)
+    out = BytesIO()
+    figure.savefig(out, format="png", dpi=dpi)
+    return out.getvalue()

@@ -1,0 +1,85 @@
+import pytest
+import torch
+from torch import Tensor
+
+from medmol_diffusion.core import Dense, Masked, Product, Randomness, Rotated, Space, Streams, ZeroCentre
+
+MASK = torch.arange(5) < torch.tensor([5, 2])[:, None]
+Q, _ = torch.linalg.qr(torch.randn(10, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+
+SPACES: dict[str, Space] = {
+    "dense": Dense(torch.zeros(2, 5, 3)),
+    "masked": Masked(MASK, 3),
+    "masked_grid": Masked(MASK.reshape(2, 1, 5), 2),
+    "zero_centre": ZeroCentre(MASK),
+    "zero_centre_plane": ZeroCentre(MASK, 2),
+    "product": Product({"positions": ZeroCentre(MASK), "features": Masked(MASK, 2)}),
+    "rotated": Rotated(
+        Masked(MASK, 2),
+        lambda v: (v.flatten(1) @ Q.to(v)).reshape(-1, 2, 5),
+        lambda y: (y.flatten(1) @ Q.to(y).T).reshape(-1, 5, 2),
+        (2, 2, 5),
+    ),
+}
+spaces = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
+
+
+def projection(space: Space) -> Tensor:
+    """[B, D, D] the matrix of the projection."""
+    size = torch.zeros(space.shape[1:]).numel()
+    columns = [space.project(e.expand(2, size).reshape(space.shape)).flatten(1) for e in torch.eye(size).double()]
+    return torch.stack(columns, dim=2)
+
+
+@spaces
+def test_projection_is_orthogonal_and_its_trace_is_the_dimension(space: Space) -> None:
+    p = projection(space)
+    torch.testing.assert_close(p @ p, p, rtol=0, atol=1e-14)
+    torch.testing.assert_close(p, p.transpose(1, 2), rtol=0, atol=1e-14)
+    torch.testing.assert_close(p.diagonal(dim1=1, dim2=2).sum(1), space.dim(), rtol=1e-13, atol=0)
+    assert space.dim().dtype == torch.float64
+
+
+@spaces
+@pytest.mark.parametrize("streams", [True, False])
+def test_noise_is_normal_on_the_space(space: Space, streams: bool) -> None:
+    like = torch.zeros(space.shape, dtype=torch.float64)
+    source: Randomness = Streams(0, torch.arange(2)) if streams else torch.Generator().manual_seed(0)
+    draws = 2000
+    eps = torch.stack([space.noise(like, source) for _ in range(draws)])
+    torch.testing.assert_close(space.project(eps[0]), eps[0], rtol=0, atol=1e-14)
+    flat = eps.flatten(2)
+    covariance = torch.einsum("kbi,kbj->bij", flat, flat) / draws
+    assert (covariance - projection(space)).abs().max() < 5 * (2 / draws) ** 0.5  # five standard errors
+    assert flat.mean(0).abs().max() < 5 / draws**0.5
+
+
+@pytest.mark.parametrize("name", ["masked", "zero_centre", "product"])
+def test_padding_is_not_summed(name: str) -> None:
+    space = SPACES[name]
+    v = torch.randn(space.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    real = Masked(MASK, 3).project(torch.ones(2, 5, 3)).flatten(1).double()
+    if isinstance(space, Product):
+        real = torch.cat([real, Masked(MASK, 2).project(torch.ones(2, 5, 2)).flatten(1).double()], 1)
+    torch.testing.assert_close(space.sum(v), (v.flatten(1) * real).sum(1))
+    torch.testing.assert_close(space.squared_norm(v), (v.flatten(1) ** 2 * real).sum(1))
+
+
+def test_product_takes_states_apart_and_together() -> None:
+    space = SPACES["product"]
+    assert isinstance(space, Product)
+    v = torch.randn(space.shape)
+    parts = space.split(v)
+    assert {name: tuple(part.shape) for name, part in parts.items()} == {"positions": (2, 5, 3), "features": (2, 5, 2)}
+    assert torch.equal(space.join(dict(reversed(parts.items()))), v)
+
+
+def test_impossible_spaces_are_refused() -> None:
+    with pytest.raises(ValueError, match="must be boolean"):
+        Masked(torch.ones(2, 3), 1)
+    with pytest.raises(ValueError, match="without a single element"):
+        Masked(torch.tensor([[True], [False]]), 1)
+    with pytest.raises(ValueError, match="two points or more"):
+        ZeroCentre(torch.tensor([[True, True], [True, False]]))
+    with pytest.raises(ValueError, match="batch size"):
+        Product({"a": Dense(torch.zeros(2, 1)), "b": Dense(torch.zeros(3, 1))})
