@@ -3,12 +3,14 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -81,7 +83,7 @@ def sample(options: argparse.Namespace) -> None:
         out.mkdir(parents=True, exist_ok=True)
         for i, volume in enumerate(found):
             volume.write(out / f"sample-{i:04d}.nii.gz")
-    console.print(f"{len(found)} {'molecules' if molecules else 'scans'} in [bold]{out}[/]")
+    console.print(f"{len(found)} {'molecules' if molecules else 'scans'} in [bold]{escape(str(out))}[/]")
 
 
 def score(options: argparse.Namespace) -> None:
@@ -98,13 +100,15 @@ def score(options: argparse.Namespace) -> None:
         from medmol_diffusion.molecules.metrics import score_molecules, smiles_of
 
         molecules, bad = read_molecules(path)
+        if not molecules:
+            raise InputError(f"{path}: none of its {len(bad)} records can be read; the first: {bad[0].reason}")
         for record in bad[:10]:
-            console.print(f"[yellow]skipped[/] record {record.index} {record.name}: {record.reason}")
+            console.print(f"[yellow]skipped[/] record {record.index} {escape(record.name)}: {escape(record.reason)}")
         if bad:
             console.print(f"[yellow]{len(bad)} of {len(bad) + len(molecules)} records could not be read[/]")
         reference = None if options.reference is None else smiles_of(read_molecules(options.reference)[0])
         scores = score_molecules(molecules, reference, seed=options.seed)
-    table = Table("score", "value", "95 % interval", "n", title=str(path))
+    table = Table("score", "value", "95 % interval", "n", title=escape(str(path)))
     for row in scores.rows():
         table.add_row(*row)
     console.print(table)
@@ -131,7 +135,9 @@ def detect(options: argparse.Namespace) -> None:
             found[i].restored.write(out / f"{stem(scan)}_restored.nii.gz")
             (out / f"{stem(scan)}.png").write_bytes(detection_sheet(found[i], truth[i] if truth else None))
             progress(i + 1)
-    table = Table("scan", "score", "percentile of healthy", title=f"{options.method}: mean of the highest 1 % of the map")
+    table = Table(
+        "scan", "score", "percentile of healthy", title=f"{options.method}: mean of the highest 1 % of the map"
+    )
     for scan, detection in zip(options.scans, found, strict=True):
         known = "" if detection.percentile is None else f"{detection.percentile:.0f}"
         table.add_row(stem(scan), f"{detection.score:.4f}", known)
@@ -149,7 +155,7 @@ def detect(options: argparse.Namespace) -> None:
         console.print(table)
         summary["evaluation"] = evaluation.to_dict()
     _write_json(options.json or out / "detect.json", summary)
-    console.print(f"maps, restored scans and pictures in [bold]{out}[/]")
+    console.print(f"maps, restored scans and pictures in [bold]{escape(str(out))}[/]")
 
 
 def export(options: argparse.Namespace) -> None:
@@ -169,8 +175,22 @@ def _write_json(path: str | Path | None, content: Any) -> None:
         Path(path).write_text(json.dumps(content, indent=2) + "\n")
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{self.prog}: {message}")
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if (value := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"{value} must be at least {least}")
+        return value
+
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="medmol", description="Diffusion models for brain MRI and 3-D molecules, with a likelihood you can trust."
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -197,18 +217,20 @@ def _parser() -> argparse.ArgumentParser:
         "--split", choices=("all", "train", "validation", "test"), help="default: all of PATH, else the run's test part"
     )
     sub.add_argument(
-        "--steps", type=int, help="T of the bound, 0 for continuous time (default: 1000 for molecules, 0 for scans)"
+        "--steps",
+        type=_at_least(0),
+        help="T of the bound, 0 for continuous time (default: 1000 for molecules, 0 for scans)",
     )
-    sub.add_argument("--draws", type=int, default=1, help="noise draws per example (default 1)")
-    sub.add_argument("--limit", type=int, help="look at this many examples only")
+    sub.add_argument("--draws", type=_at_least(1), default=1, help="noise draws per example (default 1)")
+    sub.add_argument("--limit", type=_at_least(1), help="look at this many examples only")
     sub.add_argument("--json", metavar="FILE", help="write the figures there too")
 
     sub = verb(
         "sample", "generate molecules (-o FILE.sdf, with bonds) or scans (-o FOLDER of .nii.gz)", sample, model=True
     )
-    sub.add_argument("-n", type=int, default=100, help="how many (default 100)")
+    sub.add_argument("-n", type=_at_least(1), default=100, help="how many (default 100)")
     sub.add_argument("-o", "--output", required=True, metavar="PATH")
-    sub.add_argument("--steps", type=int, default=100, help="of the sampler (default 100)")
+    sub.add_argument("--steps", type=_at_least(1), default=100, help="of the sampler (default 100)")
     sub.add_argument("--sampler", choices=SAMPLERS, help="default: ancestral for molecules, dpm++2m for scans")
 
     sub = verb("score", "score anyone's molecules (.sdf .xyz .npz) or scans (a folder of NIfTI files)", score)
@@ -237,17 +259,25 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `medmol`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        if given[:1] == ["fit"]:
-            fit(given[1:])  # LightningCLI parses its own
-        else:
-            options = _parser().parse_args(given)
-            options.run(options)
-    except InputError as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.showwarning = lambda message, *_, **__: _say("[yellow]warning:[/]", str(message))
+        try:
+            if given[:1] == ["fit"]:
+                fit(given[1:])  # LightningCLI parses its own
+            else:
+                options = _parser().parse_args(given)
+                options.run(options)
+        except (InputError, OSError) as error:
+            _say("[red]error:[/]", str(error))
+            sys.exit(2)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+def _say(title: str, message: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"{title} {escape(message)}", highlight=False)
 
 
 if __name__ == "__main__":

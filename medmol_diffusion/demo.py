@@ -61,11 +61,23 @@ def molecule_config(folder: Path) -> dict[str, Any]:
     }
     model = {
         "class_path": "medmol_diffusion.molecules.MoleculeDiffusion",
-        "init_args": {"elements": [1, 6, 7, 8, 9], "max_atoms": 16, "network": network, "gamma_mean": -2.0, "gamma_std": 3.0},
+        "init_args": {
+            "elements": [1, 6, 7, 8, 9],
+            "max_atoms": 16,
+            "network": network,
+            "gamma_mean": -2.0,
+            "gamma_std": 3.0,
+        },
     }
     data = {
         "class_path": "medmol_diffusion.molecules.EnumeratedData",
-        "init_args": {"elements": [1, 6, 7, 8, 9], "max_heavy_atoms": 4, "conformers": 3, "validation": 0.0, "test": 0.1},
+        "init_args": {
+            "elements": [1, 6, 7, 8, 9],
+            "max_heavy_atoms": 4,
+            "conformers": 3,
+            "validation": 0.0,
+            "test": 0.1,
+        },
     }
     return _config(folder, MOLECULE_STEPS, model, data, learning_rate=2e-3)
 
@@ -82,7 +94,14 @@ def volume_config(folder: Path) -> dict[str, Any]:
     }
     data = {
         "class_path": "medmol_diffusion.mri.PhantomData",
-        "init_args": {"count": 80, "shape": SHAPE, "contrast": "FLAIR", "flip": True, "batch_size": 4, "validation": 0.0},
+        "init_args": {
+            "count": 80,
+            "shape": SHAPE,
+            "contrast": "FLAIR",
+            "flip": True,
+            "batch_size": 4,
+            "validation": 0.0,
+        },
     }
     return _config(folder, VOLUME_STEPS, model, data, learning_rate=1e-3)
 
@@ -91,7 +110,9 @@ def run_demo(out: Path) -> Path:
     """Train, sample, score, detect and report into ``out``; returns the report's path."""
     say = Console().print
     out.mkdir(parents=True, exist_ok=True)
-    report = Report("medmol_diffusion demo", f"Version {__version__}. Everything below was made on this machine just now.")
+    report = Report(
+        "medmol_diffusion demo", f"Version {__version__}. Everything below was made on this machine just now."
+    )
     say("[bold]1/2 molecules[/]: training on enumerated small molecules")
     _molecules(out, report, say)
     say("[bold]2/2 MRI[/]: training on procedural head phantoms")
@@ -123,8 +144,8 @@ def _molecules(out: Path, report: Report, say: Callable[..., None]) -> None:
     report.heading("Molecules")
     report.text(
         f"{len(data.train)} conformers of small real molecules (C, N, O, F with hydrogens), enumerated by valence and "
-        f"embedded by RDKit, trained for {MOLECULE_STEPS} steps. Bonds are perceived from distances; the samples are in "
-        "molecules.sdf, with bonds. A model trained this briefly makes mistakes, and they are shown as they are."
+        f"embedded by RDKit, trained for {MOLECULE_STEPS} steps. Bonds are perceived from distances; the samples are in
+        " "molecules.sdf, with bonds. A model trained this briefly makes mistakes, and they are shown as they are."
     )
     report.svg(depictions(molecules[:20]), "The first 20 of 100 generated molecules, not selected.")
     report.heading("Scores of the 100 molecules", 3)
@@ -166,14 +187,18 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
 
     report.heading("MRI")
     report.text(
-        f"{len(data.train)} healthy head phantoms (FLAIR-like, {' x '.join(map(str, SHAPE))} voxels of 6 mm), trained for "
-        f"{VOLUME_STEPS} steps in the Haar domain. The phantoms are procedural, not real scans."
+        f"{len(data.train)} healthy head phantoms (FLAIR-like, {' x '.join(map(str, SHAPE))} voxels of 6 mm), trained
+        for " f"{VOLUME_STEPS} steps in the Haar domain. The phantoms are procedural, not real scans."
     )
-    report.png(scan_sheet({"generated": scans, "phantoms the model was trained on": real}), "Axial slices, not selected.")
+    report.png(
+        scan_sheet({"generated": scans, "phantoms the model was trained on": real}), "Axial slices, not selected."
+    )
     _bound_section(report, bound, "held-out head", "256 grey levels; every voxel counted; continuous time")
     report.heading("An anomaly, found by what the model cannot restore", 3)
     if shown is not None:
-        report.png(shown, "Scan, restored scan and anomaly map (one_shot) through the map's maximum; the true lesion in cyan.")
+        report.png(
+            shown, "Scan, restored scan and anomaly map (one_shot) through the map's maximum; the true lesion in cyan."
+        )
     report.table(["method", "figure", "value", "95 % interval", "note"], rows)
     _curve_section(report, run)
 

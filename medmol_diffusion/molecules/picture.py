@@ -2,26 +2,33 @@
 
 from typing import Any
 
-from medmol_diffusion.molecules.chemistry import largest_fragment_smiles
+from medmol_diffusion.molecules.chemistry import bond_orders, largest_fragment_smiles, rule_one_mol
 from medmol_diffusion.molecules.molecule import Molecule
 
 
+def legend(molecule: Molecule) -> str:
+    """The SMILES of a molecule's largest fragment by rule 1, hydrogens left out, or "not valid"."""
+    from rdkit import Chem
+
+    graph = rule_one_mol(molecule.atomic_numbers, bond_orders(molecule.atomic_numbers, molecule.positions))
+    if graph is None:
+        return "not valid"
+    return str(Chem.MolToSmiles(Chem.RemoveHs(Chem.MolFromSmiles(largest_fragment_smiles(graph)[0], sanitize=False))))
+
+
 def depictions(molecules: list[Molecule], columns: int = 5, size: int = 190) -> str:
-    """A grid of 2-D depictions, hydrogens left out, the SMILES below each, as one SVG. Invalid graphs are drawn as
-    they are."""
+    """A grid of 2-D depictions without hydrogens, the SMILES below each, as one SVG.
+
+    Invalid graphs are drawn as they are.
+    """
     from rdkit import Chem
     from rdkit.Chem import rdDepictor
     from rdkit.Chem.Draw import rdMolDraw2D
 
-    drawn, legends = [], []
+    drawn = []
     for molecule in molecules:
-        mol = molecule.to_rdkit()
-        try:
-            legends.append(largest_fragment_smiles(mol)[0])
-            mol = Chem.RemoveHs(mol)
-        except (Chem.MolSanitizeException, ValueError, RuntimeError):
-            legends.append("not valid")
-        flat = Chem.Mol(mol, confId=-1)
+        flat = molecule.to_rdkit()
+        flat = Chem.RemoveHs(flat, sanitize=False)
         flat.RemoveAllConformers()
         flat.UpdatePropertyCache(strict=False)
         Chem.FastFindRings(flat)
@@ -33,6 +40,6 @@ def depictions(molecules: list[Molecule], columns: int = 5, size: int = 190) -> 
     options.prepareMolsBeforeDrawing = False
     options.legendFontSize = 13
     options.clearBackground = False
-    canvas.DrawMolecules(drawn, legends=legends)
+    canvas.DrawMolecules(drawn, legends=[legend(molecule) for molecule in molecules])
     canvas.FinishDrawing()
     return str(canvas.GetDrawingText()).replace("<?xml version='1.0' encoding='iso-8859-1'?>", "")

@@ -196,7 +196,7 @@ def score_volumes(
     reference: Tensor | Sequence[Volume],
     extractor: FeatureExtractor | None = None,
     draws: int = 200,
-    pairs: int = 2000,
+    pairs: int = 1000,
     seed: int = 0,
 ) -> VolumeScores:
     """Score generated scans against real ones.

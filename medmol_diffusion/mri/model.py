@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from medmol_diffusion.core import (
     STEPPERS,
     WEIGHTINGS,
-    Dense,
     Elbo,
     LinearGamma,
     Masked,
@@ -142,15 +141,13 @@ class VolumeDiffusion(DiffusionModel):
 
     def space(self, mask: Tensor) -> Space:
         """Where the state of scans with counted voxels ``mask`` [B, 1, X, Y, Z] lives."""
-        shape = (len(mask), *self._state_shape())
-        if bool(mask.all()):
-            return Dense(torch.empty(shape, device=mask.device))
-        voxels = Masked(mask, 1)
+        # Even where every voxel counts: noise is drawn voxel by voxel, so that a scan's does not depend on its
+        # neighbours.
         return Rotated(
-            voxels,
+            Masked(mask, 1),
             lambda v: self.first_stage.encode(v[..., 0]),
             lambda y: self.first_stage.decode(y)[..., None],
-            shape,
+            (len(mask), *self._state_shape()),
         )
 
     def encode(self, batch: VolumeBatch) -> tuple[Space, Tensor]:

@@ -40,7 +40,7 @@ class Phantom:
         volume: the scan.
         labels: (X, Y, Z) uint8, the tissue that fills most of the voxel, as an index into TISSUES.
         brain: (X, Y, Z) bool, all within the pia, ventricles and sulci included.
-        lesion: (X, Y, Z) bool, voxels at least half lesion; inside `brain`.
+        lesion: (X, Y, Z) bool, voxels at least half lesion, without oedema; inside `brain`.
     """
 
     volume: Volume
@@ -61,8 +61,8 @@ def head_phantom(
 ) -> Phantom:
     """One head, RAS+. Anatomy, lesions and acquisition have streams of random numbers of their own.
 
-    The same seed is therefore the same person in another contrast, at another resolution, and before the disease
-    (but for what a mass pushes aside).
+    The same seed is therefore the same person in another contrast, at another resolution (where white-matter lesions
+    may fall elsewhere), and before the disease (but for what a mass pushes aside).
 
     Args:
         seed: of everything.
@@ -76,7 +76,8 @@ def head_phantom(
         bias: standard deviation of the logarithm of the receive field.
 
     Raises:
-        InputError: an unknown contrast or kind of lesion, a shape that is not three sizes, a spacing not above 0.
+        InputError: an unknown contrast or kind of lesion, a shape that is not three sizes, a spacing not above 0,
+            or voxels so large that none is white matter to put a lesion into.
     """
     if contrast not in SIGNAL:
         raise InputError(f"contrast {contrast!r} is unknown: use one of {', '.join(SIGNAL)}.")
@@ -88,24 +89,24 @@ def head_phantom(
     anatomy, disease = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
     scanner = np.random.default_rng([seed, 2, list(SIGNAL).index(contrast)])
 
-    space = Space(tuple(shape), spacing)
+    frame = Frame(tuple(shape), spacing)
     masses = [_mass_seat(disease, spacing) for _ in range(lesions)] if lesion_kind == "mass" else []
-    head = Head(space, anatomy, masses)
-    canvas = Canvas(space, SIGNAL[contrast])
+    head = Head(frame, anatomy, masses)
+    canvas = Canvas(frame, SIGNAL[contrast])
     head.paint(canvas)
-    lesion = np.zeros(space.shape, dtype=bool)
+    lesion = np.zeros(frame.shape, dtype=bool)
     for centre, radius in masses:
-        lesion |= _paint_mass(canvas, space, disease, centre, radius)
+        lesion |= _paint_mass(canvas, frame, disease, centre, radius)
     if lesion_kind == "white_matter":
         for _ in range(lesions):
-            lesion |= _paint_white_matter_lesion(canvas, space, disease, head)
+            lesion |= _paint_white_matter_lesion(canvas, frame, disease, head)
 
-    data = _acquire(canvas.signal, space, scanner, noise, bias)
+    data = _acquire(canvas.signal, frame, scanner, noise, bias)
     provenance = {"source": f"head_phantom(seed={seed}, contrast={contrast}, lesions={lesions} {lesion_kind})"}
-    return Phantom(Volume(data, space.affine, provenance), canvas.labels, head.brain, lesion & head.brain)
+    return Phantom(Volume(data, frame.affine, provenance), canvas.labels, head.brain, lesion & head.brain)
 
 
-class Space:
+class Frame:
     """The grid in millimetres, and smooth random fields that are the same at every resolution."""
 
     def __init__(self, shape: tuple[int, ...], spacing: float) -> None:
@@ -132,12 +133,12 @@ class Space:
 class Canvas:
     """What has been painted so far: the signal with partial volumes, and the tissue that prevails."""
 
-    def __init__(self, space: Space, signal: tuple[float, ...]) -> None:
+    def __init__(self, frame: Frame, signal: tuple[float, ...]) -> None:
         self.tissue_signal = signal
         # A face at distance d from the voxel's centre fills about sigmoid(4 d / spacing) of it.
-        self.sharpness = 4.0 / space.spacing
-        self.signal = np.zeros(space.shape, dtype=np.float32)
-        self.labels = np.zeros(space.shape, dtype=np.uint8)
+        self.sharpness = 4.0 / frame.spacing
+        self.signal = np.zeros(frame.shape, dtype=np.float32)
+        self.labels = np.zeros(frame.shape, dtype=np.uint8)
 
     def paint(self, depth: np.ndarray, tissue: str, opacity: float = 1.0) -> np.ndarray:
         """Lay a tissue over all before, where `depth` (mm inside its surface) is above 0. Returns the share filled."""
@@ -150,7 +151,7 @@ class Canvas:
 class Head:
     """One person's anatomy as depths (mm inside a surface), from few measures and smooth fields drawn at random."""
 
-    def __init__(self, space: Space, rng: np.random.Generator, masses: list[Mass]) -> None:
+    def __init__(self, frame: Frame, rng: np.random.Generator, masses: list[Mass]) -> None:
         self.rng = rng
         # Python floats throughout: a float64 scalar of NumPy would make every field float64 and twice as slow.
         size = (rng.uniform(0.94, 1.03) * rng.uniform(0.97, 1.03, size=3)).tolist()
@@ -160,13 +161,13 @@ class Head:
         self.scalp = rng.uniform(5.0, 8.0)
         self.skull = rng.uniform(5.0, 7.5)
 
-        x, y, z = (axis / s for axis, s in zip((space.x, space.y, space.z), size, strict=True))
+        x, y, z = (axis / s for axis, s in zip((frame.x, frame.y, frame.z), size, strict=True))
         for centre, radius in masses:
             x, y, z = _pull(x, y, z, centre, radius)
-        x, y, z = (axis + 2.2 * space.field(rng, 45.0) for axis in (x, y, z))
+        x, y, z = (axis + 2.2 * frame.field(rng, 45.0) for axis in (x, y, z))
         self.x, self.y, self.z = x, y, z
         self.side = np.abs(x)  # most structures come in pairs
-        self.space = space
+        self.frame = frame
 
         self.cerebrum = self._cerebrum()
         self.cerebellum = _union(
@@ -201,9 +202,9 @@ class Head:
         n = len(wave)
         at = np.stack([(axis * shell / 4.0) % n for axis in (x, y, z)])
         wave = map_coordinates(wave, at, order=1, mode="grid-wrap")
-        slope = np.sqrt(sum(np.square(g) for g in np.gradient(wave, self.space.spacing)))
+        slope = np.sqrt(sum(np.square(g) for g in np.gradient(wave, self.frame.spacing)))
         sheet = np.abs(wave) / np.maximum(slope, 0.04)
-        bottom = np.maximum(self.cerebrum - (16.0 + 4.0 * self.space.field(self.rng, 25.0)), 0)
+        bottom = np.maximum(self.cerebrum - (16.0 + 4.0 * self.frame.field(self.rng, 25.0)), 0)
         sulcus = np.hypot(sheet, bottom) - self.sulci * (1.25 - 0.04 * np.clip(self.cerebrum, 0, 20))
 
         callosum = _ellipsoid(np.zeros_like(x), y + 6, z - 3, (1, 42, 27))
@@ -259,7 +260,7 @@ class Head:
         face = _union(_ellipsoid(x, y - 42, z + 70, (60, 56, 62)), _ellipsoid(x, y - 98, z + 62, (11, 14, 18)))
         neck = np.minimum(54 - np.hypot(x, 0.9 * (y + 18)), -40 - z)
         outer = np.maximum.reduce([hull + self.skull + self.scalp, face, neck])
-        texture = self.space.field(self.rng, 12.0)
+        texture = self.frame.field(self.rng, 12.0)
         canvas.paint(outer, "fat")
         canvas.paint(np.minimum(outer - 6.0 - 2.0 * texture, -14 - z + 4 * texture + 0.3 * y), "muscle")
         canvas.paint(np.minimum(1.2 * texture - 1.2, outer - 6.0), "fat")
@@ -290,21 +291,23 @@ class Head:
         canvas.paint(np.minimum(0.7 - 3.0 * gap, 5.0 - depth) + np.minimum(depth, 0), "csf", 0.7)
 
 
-def _paint_white_matter_lesion(canvas: Canvas, space: Space, rng: np.random.Generator, head: Head) -> np.ndarray:
+def _paint_white_matter_lesion(canvas: Canvas, frame: Frame, rng: np.random.Generator, head: Head) -> np.ndarray:
     """One irregular blob, its centre drawn near the ventricles rather than far; returns its mask."""
-    radius = max(float(np.exp(rng.uniform(np.log(3.0), np.log(9.0)))), 0.75 * space.spacing)
+    radius = max(float(np.exp(rng.uniform(np.log(3.0), np.log(9.0)))), 0.75 * frame.spacing)
     inner = np.minimum(head.white, -head.ventricle)
     weight = np.where((canvas.labels == LABEL["white"]) & (head.z > -20), np.exp(head.ventricle / 12.0), 0.0)
     weight *= np.clip(inner, 0.3, radius)
+    if not weight.any():
+        raise InputError(f"Voxels of {frame.spacing:.3g} mm are too large for white-matter lesions: make them smaller.")
     index = np.unravel_index(rng.choice(weight.size, p=weight.ravel() / weight.sum()), weight.shape)
-    centre = [float(axis[i]) for axis, i in zip(space.axes, index, strict=True)]
+    centre = [float(axis[i]) for axis, i in zip(frame.axes, index, strict=True)]
     stretch = np.exp(rng.normal(0.0, 0.25, size=3)).tolist()
-    offsets = [(a - c) / s for a, c, s in zip((space.x, space.y, space.z), centre, stretch, strict=True)]
+    offsets = [(a - c) / s for a, c, s in zip((frame.x, frame.y, frame.z), centre, stretch, strict=True)]
     distance = np.sqrt(sum(np.square(o) for o in offsets))
-    depth = radius - distance + 0.35 * radius * np.clip(space.field(rng, max(1.2 * radius, 8.0)), -1.2, 1.2)
+    depth = radius - distance + 0.35 * radius * np.clip(frame.field(rng, max(1.2 * radius, 8.0)), -1.2, 1.2)
     # A white-matter lesion ends where the white matter does; its middle belongs to it at any resolution.
-    middle = distance < 0.6 * space.spacing
-    depth = np.where(middle, np.maximum(depth, 0.5 * space.spacing), np.minimum(depth, inner + 1.0))
+    middle = distance < 0.6 * frame.spacing
+    depth = np.where(middle, np.maximum(depth, 0.5 * frame.spacing), np.minimum(depth, inner + 1.0))
     return canvas.paint(depth, "lesion", rng.uniform(0.75, 1.0)) > 0.375
 
 
@@ -315,10 +318,10 @@ def _mass_seat(rng: np.random.Generator, spacing: float) -> Mass:
     return centre, max(rng.uniform(10.0, 19.0), 1.5 * spacing)
 
 
-def _paint_mass(canvas: Canvas, space: Space, rng: np.random.Generator, centre: Point, radius: float) -> np.ndarray:
+def _paint_mass(canvas: Canvas, frame: Frame, rng: np.random.Generator, centre: Point, radius: float) -> np.ndarray:
     """Oedema that fades into the white matter, a lobed body and a necrotic core; returns the mask of body and core."""
-    distance = np.sqrt(sum(np.square(a - c) for a, c in zip((space.x, space.y, space.z), centre, strict=True)))
-    lobes = np.clip(space.field(rng, 14.0), -1.5, 1.5)
+    distance = np.sqrt(sum(np.square(a - c) for a, c in zip((frame.x, frame.y, frame.z), centre, strict=True)))
+    lobes = np.clip(frame.field(rng, 14.0), -1.5, 1.5)
     white = canvas.labels == LABEL["white"]
     before = canvas.signal.copy()
     labels = canvas.labels.copy()
@@ -340,10 +343,10 @@ def _pull(
     return x - push * dx, y - push * dy, z - push * dz
 
 
-def _acquire(signal: np.ndarray, space: Space, rng: np.random.Generator, noise: float, bias: float) -> np.ndarray:
+def _acquire(signal: np.ndarray, frame: Frame, rng: np.random.Generator, noise: float, bias: float) -> np.ndarray:
     """Receive field exp(bias g) and Rician magnitude |s + n1 + i n2|, in scanner units of 1000 per unit signal."""
-    tissue = 1 + 0.02 * space.field(rng, 8.0)
-    seen = signal * tissue * np.exp(bias * space.field(rng, 80.0))
+    tissue = 1 + 0.02 * frame.field(rng, 8.0)
+    seen = signal * tissue * np.exp(bias * frame.field(rng, 80.0))
     n1, n2 = noise * rng.standard_normal((2, *signal.shape), dtype=np.float32)
     return 1000 * np.hypot(seen + n1, n2)
 

@@ -3,12 +3,13 @@
 import logging
 import warnings
 from argparse import ArgumentError
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -34,18 +35,26 @@ ASIDES = (
 )
 
 
-class KeepLast(Checkpoint):
-    """Save the last of trainer.max_steps too, which need not be a multiple of checkpoint.every_n_train_steps.
+class RunCheckpoint(ModelCheckpoint):
+    """ModelCheckpoint that also writes last.ckpt at the last of trainer.max_steps, wherever every_n_train_steps falls.
 
-    Lightning runs checkpoints after all other callbacks, and so after EMA.
+    Lightning's own does so only if it never saved before, and after EMA has replaced the raw weights by their average.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if trainer.global_step == trainer.max_steps:
-            trainer.save_checkpoint(self.file)
+            trainer.save_checkpoint(last_checkpoint(self.dirpath))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not last_checkpoint(self.dirpath).exists():
+            super().on_train_end(trainer, pl_module)
+
+
+def last_checkpoint(folder: object) -> Path:
+    return Path(str(folder)) / "last.ckpt"
 
 
 class FitCLI(LightningCLI):
@@ -62,7 +71,7 @@ class FitCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(EMA, "ema")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         # Without the version counter a second run in the same folder does replace last.ckpt.
         parser.set_defaults(
             {"checkpoint.save_last": True, "checkpoint.save_top_k": 1, "checkpoint.enable_version_counter": False}
@@ -79,7 +88,7 @@ class FitCLI(LightningCLI):
         if self.config.checkpoint.dirpath is None:
             self.config.checkpoint.dirpath = str(Path(root) / "checkpoints")
         if self.config.ckpt_path is not None:
-            last = self._last()
+            last = last_checkpoint(self.config.checkpoint.dirpath)
             self.checkpoint = last if self.config.ckpt_path == "last" else Path(self.config.ckpt_path)
             self.start = step_of(self.checkpoint)
             self.config.ckpt_path = None  # config.yaml describes the run, not one of its starts
@@ -88,14 +97,11 @@ class FitCLI(LightningCLI):
         # The loggers and the progress bar belong to the run folder, so they are set here and not in every config.
         config = self.config_init["trainer"]
         root = str(config["default_root_dir"])
-        callbacks = [KeepLast(self._last()), *(config["callbacks"] or [])]
+        callbacks = list(config["callbacks"] or [])
         if config["enable_progress_bar"] is not False:
             callbacks.append(RichProgressBar())
         loggers = [Curve(root, self.start), TensorBoardLogger(root, name="", version="", purge_step=self.start)]
         return super().instantiate_trainer(callbacks=callbacks, logger=loggers, **kwargs)
-
-    def _last(self) -> Path:
-        return Path(str(self.config.checkpoint.dirpath)) / "last.ckpt"
 
 
 def step_of(checkpoint: Path) -> int:
@@ -120,8 +126,10 @@ def fit(arguments: list[str]) -> Path:
     Raises:
         InputError: what the user gave cannot be trained on.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for chatterbox in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(chatterbox).setLevel(logging.WARNING)
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", message=f"(?s).*({CHATTER})")
         try:
             cli = FitCLI(
@@ -152,6 +160,6 @@ def complaint(message: str, arguments: list[str]) -> str:
     """What a parser says, as one sentence that names the config file."""
     lines = [line.strip(" -") for line in message.splitlines()]
     sentence = " ".join(line for line in lines if line and not line.startswith(ASIDES))
-    given = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag in ("--config", "-c")]
+    given = [value for flag, value in pairwise(arguments) if flag in ("--config", "-c")]
     named = [value for value in given if value not in sentence]
     return f"{', '.join(named)}: {sentence}" if named else sentence

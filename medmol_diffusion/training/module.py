@@ -1,5 +1,6 @@
 """The one LightningModule for both domains."""
 
+import hashlib
 import math
 from typing import Any
 
@@ -17,8 +18,8 @@ from medmol_diffusion.training.names import LEARNING_RATE, TRAIN_LOSS, validatio
 class DiffusionTask(pl.LightningModule):
     """Trains model.loss, validates model.elbo.
 
-    The noise of a step is drawn from (seed, step, rank) alone, so that a resumed run draws what the uninterrupted one
-    would have; the noise of validation from (seed, the item's index).
+    The noise of a step is drawn from (seed, step, batch, rank) alone, so that a resumed run draws what the
+    uninterrupted one would have; the noise of validation from (seed, the item's index).
 
     Args:
         model: what is trained.
@@ -53,8 +54,9 @@ class DiffusionTask(pl.LightningModule):
             self.model.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        key = (self.seed * 1_000_003 + self.global_step) * 8191 + self.global_rank
-        generator = torch.Generator(self.device).manual_seed(key)
+        place = (self.seed, self.global_step, batch_idx, self.global_rank)
+        digest = hashlib.sha256(repr(place).encode()).digest()
+        generator = torch.Generator(self.device).manual_seed(int.from_bytes(digest[:7], "big"))
         loss = self.model.loss(batch, generator)
         if not torch.isfinite(loss).all():
             bad = (~torch.isfinite(loss)).nonzero()[:, 0].tolist()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.phantom import LABEL, Contrast, LesionKind, Phantom, Space, head_phantom
+from medmol_diffusion.mri.phantom import LABEL, Contrast, Frame, LesionKind, Phantom, head_phantom
 
 SMALL = (32, 40, 32)
 
@@ -81,7 +81,7 @@ def test_noise_is_rician_and_of_the_size_asked() -> None:
 
 def test_random_fields_have_unit_variance_at_every_scale() -> None:
     for scale in (8.0, 14.0):
-        field = Space((48, 48, 48), 3.0).field(np.random.default_rng(0), scale)
+        field = Frame((48, 48, 48), 3.0).field(np.random.default_rng(0), scale)
         assert field.std() == pytest.approx(1, abs=0.08)
 
 
@@ -90,6 +90,8 @@ def test_bad_arguments_are_named() -> None:
         head_phantom(0, SMALL, contrast="PET")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="'stroke' is unknown"):
         head_phantom(0, SMALL, lesion_kind="stroke")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="200 mm are too large for white-matter lesions"):
+        head_phantom(0, (4, 4, 4), spacing=200.0, lesions=1)
     with pytest.raises(InputError, match="three sizes"):
         head_phantom(0, (32, 32))
     with pytest.raises(InputError, match="spacing above 0"):

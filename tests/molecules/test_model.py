@@ -1,0 +1,131 @@
+"""MoleculeDiffusion: layout, evidence, the bound's invariances and constants, sampling."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from medmol_diffusion.core import Streams, alpha, diffuse, sigma
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules import EGNN, Molecule, MoleculeBatch, MoleculeDiffusion
+
+ELEMENTS = [1, 6, 8]
+
+
+def molecules() -> list[Molecule]:
+    draw = np.random.default_rng(0)
+    return [Molecule(draw.choice(ELEMENTS, size=n), 1.5 * draw.standard_normal((n, 3)), name=str(n)) for n in (3, 7, 5)]
+
+
+def model(dtype: torch.dtype = torch.float64) -> MoleculeDiffusion:
+    torch.manual_seed(0)
+    made = MoleculeDiffusion(ELEMENTS, EGNN(3, 3, hidden=16, edge_hidden=8, layers=2), max_atoms=10)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    made.size.fit(np.bincount([3, 7, 5, 5]))
+    return made.to(dtype).eval()
+
+
+def batch_of(items: list[Molecule], dtype: torch.dtype = torch.float64) -> MoleculeBatch:
+    made = MoleculeBatch.collate(items)
+    exact = np.zeros(tuple(made.positions.shape))
+    for row, item in enumerate(items):
+        exact[row, : item.num_atoms] = item.positions
+    return MoleculeBatch(made.atomic_numbers, torch.from_numpy(exact).to(dtype), made.mask, made.index)
+
+
+def test_encode_and_decode_are_inverse() -> None:
+    made, batch = model(), batch_of(molecules())
+    space, x, _ = made.layout.encode(batch)
+    back = made.layout.decode(x, space, batch.mask, batch.index)
+    assert torch.equal(back.atomic_numbers, batch.atomic_numbers)
+    centred = space.blocks["positions"].project(batch.positions)
+    torch.testing.assert_close(back.positions, centred)
+
+
+def test_evidence_is_the_gaussian_log_likelihood_of_an_atoms_own_blocks() -> None:
+    made, batch = model(), batch_of(molecules())
+    space, x, _ = made.layout.encode(batch)
+    gamma = torch.tensor([-3.0, 0.5, 4.0], dtype=torch.float64)
+    z = diffuse(x, space.noise(x, Streams(0, batch.index)), gamma)
+    parts = space.split(z)
+    found = made.layout.evidence(parts, gamma)
+    log_likelihood = []
+    for k, number in enumerate(ELEMENTS):
+        clean = torch.cat([torch.nn.functional.one_hot(torch.tensor(k), 3) / 4.0, torch.tensor([number / 10.0])])
+        seen = torch.cat([parts["elements"], parts["charges"]], -1)
+        normal = torch.distributions.Normal(alpha(gamma)[:, None, None] * clean, sigma(gamma)[:, None, None])
+        log_likelihood.append(normal.log_prob(seen).sum(-1))
+    torch.testing.assert_close(
+        torch.log_softmax(found, -1), torch.log_softmax(torch.stack(log_likelihood, -1), -1), atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+def test_v18_every_term_ignores_padding_and_the_batch(dtype: torch.dtype, tolerance: float) -> None:
+    made, items = model(dtype), molecules()
+    together = made.elbo(batch_of(items, dtype), draws=2)
+    for i, item in enumerate(items):
+        batch = batch_of([item], dtype)
+        alone = made.elbo(MoleculeBatch(batch.atomic_numbers, batch.positions, batch.mask, torch.tensor([i])), draws=2)
+        for name, value in alone.terms.items():
+            torch.testing.assert_close(value[0], together.terms[name][i], rtol=tolerance, atol=tolerance)
+
+
+def test_the_loss_of_a_molecule_ignores_padding() -> None:
+    made, items = model(), molecules()
+    streams = Streams(0, torch.arange(3))
+    together = made.loss(batch_of(items), streams)
+    one = batch_of(items[:1])
+    padded = MoleculeBatch(
+        torch.nn.functional.pad(one.atomic_numbers, (0, 6)),
+        torch.nn.functional.pad(one.positions, (0, 0, 0, 6)),
+        torch.nn.functional.pad(one.mask, (0, 6)),
+        one.index,
+    )
+    alone, wide = (made.loss(batch, Streams(0, torch.arange(1))) for batch in (one, padded))
+    torch.testing.assert_close(alone, wide, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(alone[0], together[0], rtol=1e-10, atol=1e-10)
+
+
+def test_the_recipes_constants_stand_in_the_bound() -> None:
+    """With eps_hat = 0 at z_0, reconstruction is C0 + 1/2 |eps|^2: C0 = -4.83752 nats for each of 3 (N - 1)
+    positions."""
+    made, items = model(), molecules()
+    batch = batch_of(items)
+    space = made.layout.space(batch.mask)
+    bound = made.elbo(batch, transitions=1, draws=100)
+    degrees = space.blocks["positions"].dim()
+    gamma_0 = torch.tensor(made.schedule.gamma_0, dtype=torch.float64)
+    assert (0.5 * (gamma_0 + math.log(2 * math.pi))).item() == pytest.approx(-4.83752, abs=1e-5)
+    excess = bound.terms["reconstruction"] + 4.83752 * degrees
+    # An untrained network predicts almost nothing of eps at sigma_0 = 0.003 angstrom: 1/2 a degree of freedom is left.
+    torch.testing.assert_close(excess / degrees, torch.full((3,), 0.5, dtype=torch.float64), atol=0.1, rtol=0)
+    torch.testing.assert_close(bound.terms["size"], -torch.log(torch.tensor([0.25, 0.25, 0.5], dtype=torch.float64)))
+    assert bound.dim.tolist() == [3.0 * (n - 1) + n * 4 for n in (3, 7, 5)]
+
+
+def test_samples_depend_on_seed_and_index_alone() -> None:
+    made = model(torch.float32)
+    many, few = (made.sample(6, steps=4, seed=3, pair_budget=budget) for budget in (10_000, 64))
+    other = made.sample(6, steps=4, seed=4)
+    for a, b in zip(many, few, strict=True):
+        assert np.array_equal(a.atomic_numbers, b.atomic_numbers)
+        np.testing.assert_allclose(a.positions, b.positions, atol=1e-4)
+    assert any(
+        a.num_atoms != b.num_atoms or not np.allclose(a.positions, b.positions)
+        for a, b in zip(many, other, strict=True)
+    )
+
+
+def test_the_last_element_of_the_vocabulary_can_be_generated() -> None:
+    made = model(torch.float32)
+    numbers = np.concatenate([m.atomic_numbers for m in made.sample(40, steps=3, seed=0)])
+    assert set(numbers.tolist()) == set(ELEMENTS)
+
+
+def test_an_element_outside_the_vocabulary_is_named() -> None:
+    with pytest.raises(InputError, match=r"\[9\]"):
+        model().elbo([Molecule(np.array([9, 1]), np.array([[0.0, 0, 0], [0, 0, 0.92]]))])

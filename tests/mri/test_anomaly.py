@@ -1,0 +1,120 @@
+"""Detection: maps in the scan's own space, scores, calibration, evaluation against masks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.mri import AnomalyDetector, UNet3D, Volume, VolumeDiffusion
+from medmol_diffusion.mri.anomaly import METHODS, Detection, postprocess, scan_score
+from medmol_diffusion.mri.evaluation import evaluate
+from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
+
+PNG = b"\x89PNG"
+
+
+def head(bright: tuple[int, int, int] | None = None) -> Volume:
+    """A smooth ball in noise, 2 mm voxels, in an orientation that is not the model's; with a bright spot if asked."""
+    draw = np.random.default_rng(0)
+    places = np.stack(np.meshgrid(*[np.arange(n) for n in (30, 26, 22)], indexing="ij"))
+    centre = np.array([14.5, 12.5, 10.5]).reshape(3, 1, 1, 1)
+    ball = ((places - centre) ** 2).sum(0) < 9**2
+    data = np.where(ball, 40.0, 0.0) + 4 * np.abs(draw.standard_normal(ball.shape))
+    if bright is not None:
+        x, y, z = bright
+        data[x - 1 : x + 3, y - 1 : y + 3, z - 1 : z + 3] = 300.0
+    return Volume(data, np.diag([-2.0, 2.0, 2.0, 1.0]))
+
+
+@pytest.fixture(scope="module")
+def model() -> VolumeDiffusion:
+    torch.manual_seed(0)
+    made = VolumeDiffusion([16, 16, 16], haar_levels=1, network=UNet3D(8, 8, [8], 1), spacing=4.0)
+    made.data_std.fill_(0.3)
+    made.data_mean.fill_(-0.3)
+    return made.eval()
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_the_map_lies_on_the_scans_own_grid_and_finds_a_bright_spot(model: VolumeDiffusion, method: str) -> None:
+    scan = head(bright=(12, 14, 9))
+    found = AnomalyDetector(model, method).detect(scan)
+    assert found.map.same_grid(scan)
+    assert found.restored.same_grid(scan)
+    peak = np.unravel_index(int(found.map.data.argmax()), found.map.shape)
+    assert np.linalg.norm(np.array(peak) - (12.5, 14.5, 9.5)) < 4
+
+
+def test_calibration_fixes_the_threshold_and_the_percentile(model: VolumeDiffusion) -> None:
+    detector = AnomalyDetector(model, "smoothing")
+    with pytest.raises(InputError, match="at least one healthy scan"):
+        detector.calibrate([])
+    detector.calibrate([head()], quantile=0.9)
+    healthy = detector.detect(head())
+    assert detector.threshold == pytest.approx(np.quantile(healthy.map.data[healthy.inside], 0.9))
+    assert healthy.percentile == 0
+    assert detector.healthy_scores is not None
+    detector.healthy_scores = np.array([healthy.score - 1, healthy.score - 0.5, healthy.score + 1, healthy.score + 2])
+    assert detector.detect(head()).percentile == 50
+
+
+def test_postprocess_removes_specks_and_everything_outside() -> None:
+    inside = np.zeros((50, 50, 50), dtype=bool)
+    inside[10:40, 10:40, 10:40] = True
+    anomaly = np.zeros(inside.shape, dtype=np.float32)
+    anomaly[25, 25, 25] = 1.0  # a speck
+    anomaly[20:26, 15:21, 15:21] = 1.0  # a lesion
+    anomaly[:5] = 1.0  # outside
+    found = postprocess(anomaly, inside)
+    assert found[25, 25, 25] == 0
+    assert found[22, 18, 18] == 1
+    assert found[:10].max() == 0
+    assert found[10:12].max() == 0  # 50 / 25 = 2 voxels are eroded
+
+
+def test_scan_score_is_the_mean_of_the_highest_share() -> None:
+    values = np.arange(1000.0).reshape(10, 10, 10)
+    assert scan_score(values, np.ones(values.shape, dtype=bool)) == np.arange(990, 1000).mean()
+
+
+def detection(scan: Volume, anomaly: np.ndarray) -> Detection:
+    shown = replace(scan, data=anomaly)
+    return Detection(scan, shown, scan, np.ones(scan.shape, dtype=bool), 0.0)
+
+
+def test_evaluation_of_a_perfect_and_of_an_inverted_map() -> None:
+    scan = head()
+    lesion = np.zeros(scan.shape, dtype=np.float32)
+    lesion[5:9, 5:9, 5:9] = 1
+    truth = replace(scan, data=lesion)
+    perfect = evaluate([detection(scan, lesion)] * 2, [truth] * 2, threshold=0.5, draws=5)
+    assert [perfect.auroc.value, perfect.auprc.value, perfect.best_dice.value] == [1, 1, 1]
+    assert perfect.dice is not None
+    assert perfect.dice.value == 1
+    inverted = evaluate([detection(scan, 1 - lesion)] * 2, [truth] * 2, draws=5)
+    assert inverted.auroc.value == 0
+    assert inverted.dice is None
+
+
+def test_evaluation_refuses_masks_on_another_grid_and_no_lesion_at_all() -> None:
+    scan = head()
+    empty = replace(scan, data=np.zeros(scan.shape))
+    with pytest.raises(InputError, match="another grid"):
+        evaluate([detection(scan, scan.data)], [empty.crop_or_pad((20, 20, 20))])
+    with pytest.raises(InputError, match="none of the masks"):
+        evaluate([detection(scan, scan.data)], [empty])
+
+
+def test_an_unknown_method_is_named(model: VolumeDiffusion) -> None:
+    with pytest.raises(InputError, match="one_shot"):
+        AnomalyDetector(model, "magic")
+
+
+def test_pictures_are_png(model: VolumeDiffusion) -> None:
+    scan = head(bright=(12, 14, 9))
+    found = AnomalyDetector(model, "smoothing").detect(scan)
+    truth = replace(scan, data=(scan.data > 150).astype(np.float32))
+    assert detection_sheet(found, truth).startswith(PNG)
+    assert scan_sheet({"one": [scan], "two": [scan, scan]}).startswith(PNG)

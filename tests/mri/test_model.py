@@ -1,0 +1,116 @@
+"""VolumeDiffusion: its likelihood against a Gaussian whose code length is known, its spaces, its samples."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from medmol_diffusion.core import Streams
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.mri import UNet3D, VolumeBatch, VolumeDiffusion
+from medmol_diffusion.mri.model import centred_box
+from medmol_diffusion.mri.transforms import quantise
+
+
+class Scans:
+    """What VolumeDiffusion.prepare looks at: white Gaussian scans on 256 grey levels, some voxels not counted."""
+
+    def __init__(self, count: int, shape: tuple[int, int, int], extent: list[int], std: float = 0.2) -> None:
+        draw = np.random.default_rng(0)
+        self.mask = centred_box(extent, shape)[None]
+        values = quantise(0.1 + std * draw.standard_normal((count, 1, *shape)))
+        self.data = torch.where(self.mask, torch.from_numpy(values), -1.0)
+        self.train = [(scan, self.mask, i, "") for i, scan in enumerate(self.data)]
+
+    def batch(self) -> VolumeBatch:
+        count = len(self.data)
+        return VolumeBatch(self.data, self.mask.expand(count, *self.mask.shape), torch.arange(count), [""] * count)
+
+
+def tiny(shape: list[int], levels: int = 1) -> VolumeDiffusion:
+    channels = 8**levels
+    return VolumeDiffusion(shape, haar_levels=levels, network=UNet3D(channels, channels, [8], 1)).eval()
+
+
+@pytest.mark.parametrize("extent", [[16, 16, 16], [12, 9, 16]])
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_bits_per_dim_of_white_gaussian_scans_are_their_code_length(extent: list[int], levels: int) -> None:
+    """A network that outputs zero is the exact denoiser of white Gaussian data: the bound is log2(std sqrt(2 pi e) /
+    bin)."""
+    scans = Scans(8, (16, 16, 16), extent)
+    model = tiny([16, 16, 16], levels)
+    model.prepare(scans)
+    if extent != [16, 16, 16]:
+        model.data_std.fill_(0.2)  # measured with the padding; the counted voxels have this one
+    bound = model.elbo(scans.batch(), draws=48, seed=0)
+    exact = math.log2(0.2 * math.sqrt(2 * math.pi * math.e) * 255 / 2)
+    bits, error = bound.summary()["bits_per_dim"]
+    assert bound.dim.tolist() == [float(math.prod(extent))] * 8
+    assert error < 0.03
+    assert bits == pytest.approx(exact, abs=0.01 + 3 * error)
+
+
+def test_the_bound_does_not_depend_on_the_batch() -> None:
+    scans = Scans(4, (8, 8, 8), [8, 8, 6])
+    model = tiny([8, 8, 8])
+    together = model.elbo(scans.batch(), draws=2, seed=3)
+    batch = scans.batch()
+    alone = model.elbo(VolumeBatch(batch.data[2:3], batch.mask[2:3], batch.index[2:3], [""]), draws=2, seed=3)
+    torch.testing.assert_close(alone.total[0], together.total[2], rtol=1e-5, atol=1e-3)
+
+
+def test_what_is_not_counted_stays_out_of_the_state() -> None:
+    scans = Scans(2, (8, 8, 8), [8, 4, 8])
+    model = tiny([8, 8, 8])
+    space, x = model.encode(scans.batch())
+    torch.testing.assert_close(space.project(x), x)
+    eps = space.noise(x, Streams(0, torch.arange(2)))
+    voxels = model.first_stage.decode(eps)
+    outside = ~scans.batch().mask
+    assert voxels[outside].abs().max() < 1e-6
+    assert voxels[~outside].std().item() == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "heun", "dpm++2m"])
+def test_samples_of_a_white_gaussian_model_have_its_spread(sampler: str) -> None:
+    """With the exact denoiser, x_hat(z_0) of 100 steps has the data's mean and standard deviation."""
+    scans = Scans(8, (16, 16, 16), [16, 16, 16])
+    model = tiny([16, 16, 16])
+    model.prepare(scans)
+    volumes = model.sample(4, steps=100, sampler=sampler, seed=0)
+    values = np.stack([volume.data for volume in volumes])
+    assert values.mean() == pytest.approx(0.1, abs=0.01)
+    assert values.std() == pytest.approx(0.2, rel=0.1)
+
+
+def test_samples_take_the_sizes_of_the_training_scans() -> None:
+    scans = Scans(4, (16, 16, 16), [12, 9, 16])
+    model = tiny([16, 16, 16])
+    model.prepare(scans)
+    assert {volume.shape for volume in model.sample(3, steps=2)} == {(12, 9, 16)}
+
+
+def test_samples_do_not_depend_on_the_batch_size() -> None:
+    model = tiny([8, 8, 8])
+    three, one = (model.sample(3, steps=3, sampler="ancestral", seed=5, batch_size=b) for b in (3, 1))
+    for a, b in zip(three, one, strict=True):
+        np.testing.assert_allclose(a.data, b.data, atol=1e-5)
+
+
+def test_restoring_a_white_scan_takes_it_to_its_posterior_mean() -> None:
+    """E[v | z] at gamma of N(m, s^2): m + s^2 alpha / (alpha^2 s^2 + sigma^2) (z - alpha m)."""
+    scans = Scans(1, (16, 16, 16), [16, 16, 16])
+    model = tiny([16, 16, 16])
+    model.prepare(scans)
+    gamma = -2.0
+    restored = model.restore(scans.batch(), gamma, 0, Streams(0, torch.arange(1)))
+    gain = 0.2**2 / (0.2**2 + math.exp(gamma))
+    centred = scans.data - model.data_mean
+    slope = ((restored - model.data_mean) * centred).sum() / centred.square().sum()
+    assert slope.item() == pytest.approx(gain, abs=0.06)
+
+
+def test_a_shape_that_does_not_divide_is_refused_with_the_multiple() -> None:
+    with pytest.raises(InputError, match="multiples of 4"):
+        VolumeDiffusion([16, 18, 16], haar_levels=2)

@@ -1,0 +1,85 @@
+"""The names people type, and every verb once on a tiny model."""
+
+import importlib
+import json
+from argparse import _SubParsersAction
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medmol_diffusion.cli import _parser, main
+from medmol_diffusion.molecules import read_molecules, write_sdf
+from medmol_diffusion.mri import Volume
+from tests.conftest import random_molecules, write_scans
+
+VERBS = ["fit", "validate", "sample", "score", "detect", "export", "demo"]
+CLASSES = {
+    "medmol_diffusion.molecules": [
+        "MoleculeDiffusion", "Molecule", "MoleculeBatch", "MoleculeData", "EnumeratedData", "EGNN",
+    ],
+    "medmol_diffusion.mri": ["VolumeDiffusion", "AnomalyDetector", "Volume", "VolumeData", "PhantomData", "UNet3D"],
+}  # fmt: skip
+
+
+def test_verbs_are_pinned() -> None:
+    (verbs,) = (action for action in _parser()._actions if isinstance(action, _SubParsersAction))
+    assert list(verbs.choices) == VERBS
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in CLASSES.items() for name in names])
+def test_classes_are_pinned(module: str, name: str) -> None:
+    assert isinstance(getattr(importlib.import_module(module), name), type)
+    assert name in importlib.import_module(module).__all__
+
+
+def test_help_and_version_end_well(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--version"], ["--help"], ["sample", "--help"]):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert not end.value.code
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in VERBS)
+
+
+def test_molecules_from_a_run_to_scores(molecule_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["export", str(molecule_run), "-o", str(tmp_path / "model")])
+    main(["sample", str(tmp_path / "model"), "-n", "4", "--steps", "2", "-o", str(tmp_path / "out.sdf")])
+    molecules, bad = read_molecules(tmp_path / "out.sdf")
+    assert len(molecules) + len(bad) == 4
+    main(["validate", str(molecule_run), "--limit", "3", "--json", str(tmp_path / "bound.json")])
+    bound = json.loads((tmp_path / "bound.json").read_text())
+    assert {"total", "prior", "diffusion", "reconstruction", "size"} <= set(bound["terms"])
+    assert bound["settings"]["transitions"] == 1000
+    write_sdf(random_molecules(5), tmp_path / "real.sdf")
+    main(["score", str(tmp_path / "real.sdf"), "--json", str(tmp_path / "scores.json")])
+    assert json.loads((tmp_path / "scores.json").read_text())
+    assert "nats" in capsys.readouterr().out
+
+
+def test_scans_from_a_run_to_an_anomaly_map(volume_run: Path, tmp_path: Path) -> None:
+    main(["sample", str(volume_run), "-n", "2", "--steps", "2", "-o", str(tmp_path / "scans")])
+    assert len(list((tmp_path / "scans").glob("*.nii.gz"))) == 2
+    main(["validate", str(volume_run), "--data", str(tmp_path / "scans"), "--json", str(tmp_path / "bound.json")])
+    assert json.loads((tmp_path / "bound.json").read_text())["examples"] == 2
+    scan = sorted(write_scans(tmp_path / "real", 3).glob("*.nii.gz"))[0]
+    main(["detect", str(volume_run), str(scan), "-o", str(tmp_path / "found")])
+    anomaly = nib.load(tmp_path / "found" / "sub-00_T1w_anomaly.nii.gz")
+    assert anomaly.shape == Volume.read(scan).shape
+    np.testing.assert_allclose(anomaly.affine, Volume.read(scan).affine)
+    assert list(json.loads((tmp_path / "found" / "detect.json").read_text())["scores"]) == [str(scan)]
+
+
+@pytest.mark.filterwarnings("default::UserWarning")  # not the test suite's own: an error
+def test_skipped_records_are_one_clean_line(
+    molecule_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_sdf(random_molecules(4), tmp_path / "some.sdf")
+    with (tmp_path / "some.sdf").open("a") as file:
+        file.write("broken\n\n\n  9 9 nonsense\n$$$$\n")
+    main(["validate", str(molecule_run), "--data", str(tmp_path / "some.sdf"), "--steps", "10"])
+    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(said) == 1
+    assert said[0].startswith(f"warning: {tmp_path / 'some.sdf'}: skipped 1 records")
+    assert ".py" not in said[0]

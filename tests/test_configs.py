@@ -1,0 +1,77 @@
+"""Every config in configs/ trains, and what it leaves can be loaded, validated and sampled."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from medmol_diffusion.molecules import Molecule, MoleculeDiffusion
+from medmol_diffusion.mri import Volume
+from medmol_diffusion.mri.phantom import head_phantom
+from medmol_diffusion.training.fit import fit
+from medmol_diffusion.training.saved import load_model
+from medmol_diffusion.training.validation import open_data, validate_model
+from tests.conftest import write_npz
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+TINY = {
+    "trainer.max_steps": "2",
+    "trainer.val_check_interval": "1",
+    "trainer.limit_val_batches": "1",
+    "trainer.enable_progress_bar": "false",
+    "trainer.enable_model_summary": "false",
+    "trainer.accelerator": "cpu",
+}
+
+
+def molecules_of(elements: list[int], count: int = 20) -> list[Molecule]:
+    """Atoms of the config's own elements, about where hydrogens would sit round a heavy atom."""
+    draw = np.random.default_rng(0)
+    return [Molecule(draw.choice(elements, n), draw.normal(size=(n, 3)) * 1.2) for n in draw.integers(3, 7, count)]
+
+
+def phantoms(folder: Path, shape: list[int], count: int = 6) -> Path:
+    small = (shape[0], shape[1], shape[2] - 2)  # so that there is padding
+    for i in range(count):
+        volume = head_phantom(i, small).volume
+        Volume(volume.data, volume.affine).write(folder / f"sub-{i:02d}_T1w.nii.gz")
+    return folder
+
+
+def tiny_data(config: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Overrides that put a few small examples in the place of the config's data."""
+    data, name = config["data"]["init_args"], config["data"]["class_path"].rpartition(".")[2]
+    if name == "MoleculeData":
+        elements = config["model"]["model"]["init_args"]["elements"]
+        small = {"path": str(write_npz(folder / "data.npz", molecules_of(elements))), "validation": 0.2, "test": 0.2}
+    elif name == "VolumeData":
+        small = {"path": str(phantoms(folder / "scans", data["shape"])), "validation": 0.2, "test": 0.2}
+    elif name == "PhantomData":
+        small = {"count": 6, "validation": 0.2, "test": 0.2}
+    else:
+        small = {"max_heavy_atoms": 2, "conformers": 1, "validation": 0.2, "test": 0.2}
+    return {f"data.{key}": str(value) for key, value in {**small, "batch_size": 2}.items()}
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_config_trains_validates_and_samples(file: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load(file.read_text())
+    overrides = {**TINY, "trainer.default_root_dir": str(tmp_path / "run"), **tiny_data(config, tmp_path)}
+    run = fit(["--config", str(file), *(f"--{key}={value}" for key, value in overrides.items())])
+    model = load_model(run)
+    data, split = open_data(model, str(run), None, None)
+    bound = validate_model(model, data, split, config["model"].get("transitions", 0), draws=1, seed=0, limit=1)
+    for name, value in bound.terms.items():
+        assert name == "size" or torch.isfinite(value).all(), name  # a size that was never counted has probability 0
+    if isinstance(model, MoleculeDiffusion):
+        assert len(model.sample(2, steps=2)) == 2
+    else:
+        (volume,) = model.sample(1, steps=2)  # type: ignore[attr-defined]
+        assert np.isfinite(volume.data).all()
+
+
+def test_there_are_configs_of_both_domains() -> None:
+    assert {file.parent.name for file in CONFIGS} == {"molecules", "mri"}
