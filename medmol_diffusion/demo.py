@@ -13,8 +13,9 @@ from medmol_diffusion.core import Elbo
 from medmol_diffusion.molecules import EnumeratedData, MoleculeDiffusion, write_sdf
 from medmol_diffusion.molecules.metrics import score_molecules, smiles_of
 from medmol_diffusion.molecules.picture import depictions
-from medmol_diffusion.mri import AnomalyDetector, PhantomData, Volume, VolumeDiffusion
+from medmol_diffusion.mri import METHODS, AnomalyDetector, PhantomData, Volume, VolumeDiffusion
 from medmol_diffusion.mri.evaluation import evaluate
+from medmol_diffusion.mri.phantom import head_phantom
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 from medmol_diffusion.report import Report
 from medmol_diffusion.training.fit import fit
@@ -55,6 +56,7 @@ def _config(folder: Path, steps: int, model: dict[str, Any], data: dict[str, Any
 
 def molecule_config(folder: Path) -> dict[str, Any]:
     """Small real molecules of C, N, O, F and H, and a network that learns them in two minutes."""
+    elements = [1, 6, 7, 8, 9]
     network = {
         "class_path": "medmol_diffusion.molecules.EGNN",
         "init_args": {"features_in": 5, "features_out": 5, "hidden": 128, "edge_hidden": 48, "layers": 4},
@@ -62,7 +64,7 @@ def molecule_config(folder: Path) -> dict[str, Any]:
     model = {
         "class_path": "medmol_diffusion.molecules.MoleculeDiffusion",
         "init_args": {
-            "elements": [1, 6, 7, 8, 9],
+            "elements": elements,
             "max_atoms": 16,
             "network": network,
             "gamma_mean": -2.0,
@@ -71,13 +73,7 @@ def molecule_config(folder: Path) -> dict[str, Any]:
     }
     data = {
         "class_path": "medmol_diffusion.molecules.EnumeratedData",
-        "init_args": {
-            "elements": [1, 6, 7, 8, 9],
-            "max_heavy_atoms": 4,
-            "conformers": 3,
-            "validation": 0.0,
-            "test": 0.1,
-        },
+        "init_args": {"elements": elements, "max_heavy_atoms": 4, "conformers": 3, "validation": 0.0, "test": 0.1},
     }
     return _config(folder, MOLECULE_STEPS, model, data, learning_rate=2e-3)
 
@@ -110,9 +106,7 @@ def run_demo(out: Path) -> Path:
     """Train, sample, score, detect and report into ``out``; returns the report's path."""
     say = Console().print
     out.mkdir(parents=True, exist_ok=True)
-    report = Report(
-        "medmol_diffusion demo", f"Version {__version__}. Everything below was made on this machine just now."
-    )
+    report = Report("medmol_diffusion demo", f"Version {__version__}. All of this was made on this machine just now.")
     say("[bold]1/2 molecules[/]: training on enumerated small molecules")
     _molecules(out, report, say)
     say("[bold]2/2 MRI[/]: training on procedural head phantoms")
@@ -144,8 +138,8 @@ def _molecules(out: Path, report: Report, say: Callable[..., None]) -> None:
     report.heading("Molecules")
     report.text(
         f"{len(data.train)} conformers of small real molecules (C, N, O, F with hydrogens), enumerated by valence and "
-        f"embedded by RDKit, trained for {MOLECULE_STEPS} steps. Bonds are perceived from distances; the samples are in
-        " "molecules.sdf, with bonds. A model trained this briefly makes mistakes, and they are shown as they are."
+        f"embedded by RDKit, trained for {MOLECULE_STEPS} steps. Bonds are perceived from distances; the samples are "
+        "in molecules.sdf, with bonds. A model trained this briefly makes mistakes, shown as they are."
     )
     report.svg(depictions(molecules[:20]), "The first 20 of 100 generated molecules, not selected.")
     report.heading("Scores of the 100 molecules", 3)
@@ -169,36 +163,31 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
     real = [model.to_volume(data.train[i][0][0].numpy(), {}) for i in range(8)]
 
     say("lesions in heads the model has not seen")
-    sick = PhantomData(count=8, shape=SHAPE, contrast="FLAIR", lesions=True, seed=1)
-    phantoms = [sick.phantom(i) for i in range(8)]
-    healthy = [PhantomData(shape=SHAPE, contrast="FLAIR", seed=2).phantom(i).volume for i in range(6)]
-    rows, shown = [], None
-    for method in ("one_shot", "partial", "smoothing"):
+    sick = [head_phantom(1_000_000 + i, SHAPE, contrast="FLAIR", lesions=1, lesion_kind="mass") for i in range(6)]
+    healthy = [head_phantom(2_000_000 + i, SHAPE, contrast="FLAIR").volume for i in range(4)]
+    truth = [Volume(head.lesion, head.volume.affine) for head in sick]
+    largest = max(range(len(sick)), key=lambda i: int(sick[i].lesion.sum()))
+    rows, picture = [], b""
+    for method in METHODS:
         detector = AnomalyDetector(model, method)
         detector.calibrate(healthy)
-        found = [detector.detect(phantom.volume) for phantom in phantoms]
-        truth = [Volume(phantom.lesion, phantom.volume.affine) for phantom in phantoms]
-        evaluation = evaluate(found, truth, detector.threshold)
-        rows += [(method, *row) for row in evaluation.rows()]
-        if shown is None:
-            best = max(range(8), key=lambda i: int(phantoms[i].lesion.sum()))
-            shown = detection_sheet(found[best], truth[best])
-            found[best].map.write(out / "anomaly.nii.gz")
+        found = [detector.detect(head.volume) for head in sick]
+        rows += [(method, *row) for row in evaluate(found, truth, detector.threshold).rows()]
+        if method == "one_shot":
+            picture = detection_sheet(found[largest], truth[largest])
+            found[largest].map.write(out / "anomaly.nii.gz")
 
     report.heading("MRI")
+    size = " x ".join(map(str, SHAPE))
     report.text(
-        f"{len(data.train)} healthy head phantoms (FLAIR-like, {' x '.join(map(str, SHAPE))} voxels of 6 mm), trained
-        for " f"{VOLUME_STEPS} steps in the Haar domain. The phantoms are procedural, not real scans."
+        f"{len(data.train)} healthy head phantoms (FLAIR-like, {size} voxels of 6 mm), trained for {VOLUME_STEPS} steps "
+        "in the Haar domain. The phantoms are procedural, not real scans."
     )
-    report.png(
-        scan_sheet({"generated": scans, "phantoms the model was trained on": real}), "Axial slices, not selected."
-    )
+    sheet = scan_sheet({"generated": scans, "phantoms the model was trained on": real})
+    report.png(sheet, "Axial slices, not selected.")
     _bound_section(report, bound, "held-out head", "256 grey levels; every voxel counted; continuous time")
-    report.heading("An anomaly, found by what the model cannot restore", 3)
-    if shown is not None:
-        report.png(
-            shown, "Scan, restored scan and anomaly map (one_shot) through the map's maximum; the true lesion in cyan."
-        )
+    report.heading("Anomalies, found by what the model cannot restore", 3)
+    report.png(picture, "The largest of 6 lesions, its true outline in cyan: scan, restored scan, one_shot map.")
     report.table(["method", "figure", "value", "95 % interval", "note"], rows)
     _curve_section(report, run)
 
@@ -220,5 +209,6 @@ def _curve_section(report: Report, run: Path) -> None:
     with (run / "metrics.csv").open(newline="") as lines:
         rows = [row for row in csv.DictReader(lines) if row.get(TRAIN_LOSS)]
     steps, losses = [int(row["step"]) for row in rows], [float(row[TRAIN_LOSS]) for row in rows]
-    smooth = [sum(losses[max(0, i - 9) : i + 1]) / len(losses[max(0, i - 9) : i + 1]) for i in range(len(losses))]
+    windows = [losses[max(0, i - 9) : i + 1] for i in range(len(losses))]
+    smooth = [sum(window) / len(window) for window in windows]
     report.curve({"training loss, mean of 10 logged batches": (steps, smooth)}, "step", "loss", "The training run.")

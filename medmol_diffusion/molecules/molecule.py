@@ -322,8 +322,7 @@ def _parse_xyz(lines: list[str]) -> Iterator[Record]:
             continue
         place = start + 2 + int(lines[start])
         name = lines[start + 1].strip() if start + 1 < len(lines) else ""
-        yield name, lambda start=start, place=place, name=name: _xyz_molecule(lines[start:place], start, name)  # type:
-        ignore[misc]
+        yield name, lambda start=start, place=place, name=name: _xyz_molecule(lines[start:place], start, name)  # type: ignore[misc]
 
 
 def _xyz_fault(line: int) -> Molecule:

@@ -21,24 +21,33 @@ from medmol_diffusion.mri.model import VolumeDiffusion
 from medmol_diffusion.mri.transforms import foreground_mask
 from medmol_diffusion.mri.volume import Volume
 
-Restore = Callable[[VolumeDiffusion, VolumeBatch, Streams], Tensor]
+Restore = Callable[[VolumeDiffusion, VolumeBatch, int], Tensor]
+"""(model, scans, seed of the noise) -> restored scans [B, 1, X, Y, Z]."""
 
 
-def one_shot(model: VolumeDiffusion, batch: VolumeBatch, streams: Streams) -> Tensor:
-    """One network call: E[v | z] at gamma = 2.46, t = 500 of 1000 (Behrendt et al. 2024, Kascenas et al. 2023)."""
-    return model.restore(batch, gamma=2.46, steps=0, streams=streams)
+def one_shot(model: VolumeDiffusion, batch: VolumeBatch, seed: int) -> Tensor:
+    """One network call: E[v | z] at gamma = 2.46, t = 500 of 1000 (Kascenas et al. 2023; Behrendt et al. 2024)."""
+    return model.restore(batch, gamma=2.46, steps=0, streams=Streams(seed, batch.index))
 
 
-def partial(model: VolumeDiffusion, batch: VolumeBatch, streams: Streams, repeats: int = 3, steps: int = 25) -> Tensor:
-    """Noise to gamma = -0.09, t = 250 of 1000, and denoise to the data; the mean of ``repeats`` (AnoDDPM, Wyatt et al.
-    2022)."""
-    restored = [model.restore(batch, -0.09, steps, streams, "ancestral") for _ in range(repeats)]
-    return torch.stack(restored).mean(0)
+def partial(model: VolumeDiffusion, batch: VolumeBatch, seed: int, repeats: int = 3, steps: int = 25) -> Tensor:
+    """Noise to gamma = -0.09, t = 250 of 1000, and denoise to the data; the mean of ``repeats``.
+
+    AnoDDPM (Wyatt et al. 2022) with Gaussian noise. The repeats run as one batch.
+    """
+    copies = VolumeBatch(
+        batch.data.repeat(repeats, 1, 1, 1, 1),
+        batch.mask.repeat(repeats, 1, 1, 1, 1),
+        batch.index.repeat(repeats),
+        batch.names * repeats,
+    )
+    streams = Streams(seed, torch.arange(repeats * len(batch)))
+    restored = model.restore(copies, -0.09, steps, streams, "ancestral")
+    return restored.unflatten(0, (repeats, len(batch))).mean(0)
 
 
-def smoothing(model: VolumeDiffusion, batch: VolumeBatch, streams: Streams, sigma: float = 2.0) -> Tensor:
-    """The baseline without a model: a Gaussian blur of ``sigma`` voxels, normalised so that padding does not bleed
-    in."""
+def smoothing(model: VolumeDiffusion, batch: VolumeBatch, seed: int, sigma: float = 2.0) -> Tensor:
+    """The baseline without a model: a Gaussian blur of ``sigma`` voxels, normalised so that no padding bleeds in."""
     radius = int(3 * sigma)
     kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=batch.data.device) / sigma) ** 2)
 
@@ -130,7 +139,7 @@ class AnomalyDetector:
         values = torch.from_numpy(prepared.volume.data)[None, None]
         counted = torch.from_numpy(prepared.mask)[None, None]
         batch = VolumeBatch(values, counted, torch.zeros(1, dtype=torch.int64), [str(scan)]).to(self.model.device)
-        restored = METHODS[self.method](self.model, batch, Streams(self.seed, batch.index))
+        restored = METHODS[self.method](self.model, batch, self.seed)
         inside = foreground_mask(prepared.volume.data) & prepared.mask
         found = postprocess(residual(batch.data, restored)[0, 0].cpu().numpy(), inside)
         score = scan_score(found, inside)
