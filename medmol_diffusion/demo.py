@@ -180,8 +180,8 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
     report.heading("MRI")
     size = " x ".join(map(str, SHAPE))
     report.text(
-        f"{len(data.train)} healthy head phantoms (FLAIR-like, {size} voxels of 6 mm), trained for {VOLUME_STEPS} steps "
-        "in the Haar domain. The phantoms are procedural, not real scans."
+        f"{len(data.train)} healthy head phantoms (FLAIR-like, {size} voxels of 6 mm), trained for {VOLUME_STEPS} "
+        "steps in the Haar domain. The phantoms are procedural, not real scans."
     )
     sheet = scan_sheet({"generated": scans, "phantoms the model was trained on": real})
     report.png(sheet, "Axial slices, not selected.")
