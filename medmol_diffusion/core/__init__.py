@@ -20,7 +20,7 @@ from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, de
 from medmol_diffusion.core.sampler import grid, sample
 from medmol_diffusion.core.schedule import Cosine, DDPMLinear, LinearGamma, Polynomial, Schedule, alpha, sigma
 from medmol_diffusion.core.space import Dense, Masked, Product, Rotated, Space, ZeroCentre
-from medmol_diffusion.core.stepper import DDIM, STEPPERS, Ancestral, DPMSolver2M, Heun, Stepper
+from medmol_diffusion.core.stepper import DDIM, STEPPERS, Ancestral, DPMSolver2M, Heun, Stepper, stepper_named
 from medmol_diffusion.core.weighting import WEIGHTINGS, Native, Simple, Weighting
 
 __all__ = [
@@ -74,5 +74,6 @@ __all__ = [
     "prior_kl",
     "sample",
     "sigma",
+    "stepper_named",
     "transition_kl",
 ]

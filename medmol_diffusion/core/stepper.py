@@ -139,3 +139,14 @@ STEPPERS: dict[str, type[Stepper]] = {
     "heun": Heun,
     "dpm++2m": DPMSolver2M,
 }
+
+
+def stepper_named(name: str) -> Stepper:
+    """The stepper of that name in STEPPERS, with its defaults.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in STEPPERS:
+        raise ValueError(f"unknown sampler '{name}': choose one of {', '.join(STEPPERS)}")
+    return STEPPERS[name]()

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmol_diffusion.core import (
-    STEPPERS,
     WEIGHTINGS,
     Elbo,
     Logits,
@@ -26,6 +25,7 @@ from medmol_diffusion.core import (
     elbo,
     grid,
     sample,
+    stepper_named,
 )
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.objective import draw
@@ -201,7 +201,7 @@ class MoleculeDiffusion(DiffusionModel):
             pair_budget: the largest sum of N^2 in one batch.
             progress: called with the number of molecules finished, after every batch.
         """
-        stepper = STEPPERS[sampler]()
+        stepper = stepper_named(sampler)
         gammas = grid(self.schedule, steps, spacing)
         index = torch.arange(count)
         all_streams = Streams(seed, index)

@@ -8,12 +8,14 @@ from medmol_diffusion.molecules.molecule import Molecule
 
 def legend(molecule: Molecule) -> str:
     """The SMILES of a molecule's largest fragment by rule 1, hydrogens left out, or "not valid"."""
-    from rdkit import Chem
+    from rdkit import Chem, rdBase
 
     graph = rule_one_mol(molecule.atomic_numbers, bond_orders(molecule.atomic_numbers, molecule.positions))
     if graph is None:
         return "not valid"
-    return str(Chem.MolToSmiles(Chem.RemoveHs(Chem.MolFromSmiles(largest_fragment_smiles(graph)[0], sanitize=False))))
+    with rdBase.BlockLogs():
+        mol = Chem.RemoveHs(Chem.MolFromSmiles(largest_fragment_smiles(graph)[0], sanitize=False))
+    return str(Chem.MolToSmiles(mol))
 
 
 def depictions(molecules: list[Molecule], columns: int = 5, size: int = 190) -> str:
@@ -21,14 +23,15 @@ def depictions(molecules: list[Molecule], columns: int = 5, size: int = 190) -> 
 
     Invalid graphs are drawn as they are.
     """
-    from rdkit import Chem
+    from rdkit import Chem, rdBase
     from rdkit.Chem import rdDepictor
     from rdkit.Chem.Draw import rdMolDraw2D
 
     drawn = []
     for molecule in molecules:
         flat = molecule.to_rdkit()
-        flat = Chem.RemoveHs(flat, sanitize=False)
+        with rdBase.BlockLogs():  # lone hydrogens stay, and need no warning
+            flat = Chem.RemoveHs(flat, sanitize=False)
         flat.RemoveAllConformers()
         flat.UpdatePropertyCache(strict=False)
         Chem.FastFindRings(flat)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from medmol_diffusion.core import (
-    STEPPERS,
     WEIGHTINGS,
     Elbo,
     LinearGamma,
@@ -26,6 +25,7 @@ from medmol_diffusion.core import (
     elbo,
     grid,
     sample,
+    stepper_named,
 )
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.observation import DiscretizedGaussian
@@ -210,7 +210,7 @@ class VolumeDiffusion(DiffusionModel):
             batch_size: scans at a time.
             progress: called with the number of scans finished, after every batch.
         """
-        stepper = STEPPERS[sampler]()
+        stepper = stepper_named(sampler)
         gammas = grid(self.schedule, steps, spacing)
         found: list[Volume] = []
         for index in torch.arange(count).split(batch_size):
@@ -246,7 +246,7 @@ class VolumeDiffusion(DiffusionModel):
         if not steps:
             return self.reconstruct(z, start, space)
         gammas = torch.linspace(gamma, self.schedule.gamma_0, steps + 1, dtype=torch.float64)
-        z_0 = sample(self.denoiser, STEPPERS[sampler](), gammas, space, z, streams)
+        z_0 = sample(self.denoiser, stepper_named(sampler), gammas, space, z, streams)
         return self.reconstruct(z_0, gammas[-1], space)
 
     def to_volume(self, data: np.ndarray, provenance: dict[str, str]) -> Volume:

@@ -147,12 +147,20 @@ def fit(arguments: list[str]) -> Path:
             raise
         except (ArgumentError, ValueError, MisconfigurationException) as error:
             raise InputError(complaint(str(error), arguments)) from error
-        cli.trainer.fit(
-            cli.model,
-            cli.datamodule,
-            ckpt_path=None if cli.checkpoint is None else str(cli.checkpoint),
-            weights_only=True,
-        )
+        try:
+            cli.trainer.fit(
+                cli.model,
+                cli.datamodule,
+                ckpt_path=None if cli.checkpoint is None else str(cli.checkpoint),
+                weights_only=True,
+            )
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            raise InputError(
+                f"{cli.checkpoint} was made by another architecture than the config describes: "
+                "resume with the run's own config.yaml, or start in a new trainer.default_root_dir"
+            ) from error
     return Path(cli.trainer.default_root_dir)
 
 
