@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -18,6 +18,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.curve import Curve
 from medmol_diffusion.training.ema import EMA
 from medmol_diffusion.training.module import DiffusionTask
+from medmol_diffusion.training.progress import StepBar
 
 # What Lightning and its parts say of themselves, and nobody can act on.
 CHATTER = (
@@ -99,7 +100,8 @@ class FitCLI(LightningCLI):
         root = str(config["default_root_dir"])
         callbacks = list(config["callbacks"] or [])
         if config["enable_progress_bar"] is not False:
-            callbacks.append(RichProgressBar())
+            callbacks.append(StepBar())
+            kwargs["enable_progress_bar"] = False  # Lightning's own counts epochs
         loggers = [Curve(root, self.start), TensorBoardLogger(root, name="", version="", purge_step=self.start)]
         return super().instantiate_trainer(callbacks=callbacks, logger=loggers, **kwargs)
 
