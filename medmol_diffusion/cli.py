@@ -200,9 +200,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=about, description=about)
         sub.set_defaults(run=run)
         if model:
-            sub.add_argument(
-                "model", metavar="MODEL", help="a run folder, an exported folder, or a shipped model's name"
-            )
+            sub.add_argument("model", metavar="MODEL", help="a run folder or an exported folder")
             sub.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
             sub.add_argument("--seed", type=int, default=0, help="of the random streams (default 0)")
         return sub

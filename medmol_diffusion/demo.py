@@ -33,7 +33,7 @@ MEANING = {
     "bits_per_dim": "the same in bits",
 }
 SHAPE = [32, 40, 32]
-MOLECULE_STEPS, VOLUME_STEPS = 1500, 400
+MOLECULE_STEPS, VOLUME_STEPS = 5000, 1600
 
 
 def _config(folder: Path, steps: int, model: dict[str, Any], data: dict[str, Any], **task: Any) -> dict[str, Any]:
@@ -50,12 +50,12 @@ def _config(folder: Path, steps: int, model: dict[str, Any], data: dict[str, Any
         },
         "model": {"model": model, "warmup_steps": 50, "decay_steps": steps, **task},
         "data": data,
-        "ema": {"decay": 0.99},
+        "ema": {"decay": 0.995},
     }
 
 
 def molecule_config(folder: Path) -> dict[str, Any]:
-    """Small real molecules of C, N, O, F and H, and a network that learns them in two minutes."""
+    """Small real molecules of C, N, O, F and H, and a network that learns them in a few minutes."""
     elements = [1, 6, 7, 8, 9]
     network = {
         "class_path": "medmol_diffusion.molecules.EGNN",
@@ -79,7 +79,7 @@ def molecule_config(folder: Path) -> dict[str, Any]:
 
 
 def volume_config(folder: Path) -> dict[str, Any]:
-    """Healthy head phantoms (FLAIR), and a U-Net in the Haar domain that learns them in three minutes."""
+    """Healthy head phantoms (FLAIR), and a U-Net in the Haar domain that learns them in a few minutes."""
     network = {
         "class_path": "medmol_diffusion.mri.UNet3D",
         "init_args": {"channels_in": 64, "channels_out": 64, "channels": [64, 96], "blocks": 1},

@@ -43,7 +43,7 @@ class DiffusionModel(nn.Module, ABC):
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Self:
-        """Load an exported folder, a run folder, or a model that ships with the package, by name.
+        """Load an exported folder or a run folder.
 
         Raises:
             InputError: nothing is found there, or it is a model of another kind.

@@ -4,7 +4,6 @@ tensors."""
 import importlib
 import inspect
 import os
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,13 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 _PREFIX = "model."  # of the model's weights inside DiffusionTask
 
 
-def shipped_models() -> dict[str, Path]:
-    """name -> folder of the models that travel in the package."""
-    root = Path(str(files("medmol_diffusion"))) / "pretrained"
-    return {folder.name: folder for folder in sorted(root.iterdir()) if (folder / WEIGHTS).is_file()}
-
-
 def find_model(source: str | Path) -> Path:
-    """The folder of a run, of an exported model, or of a shipped model given by name.
+    """The folder of a run or of an exported model.
 
     Raises:
         InputError: there is none.
     """
     folder = Path(source)
-    if not folder.exists() and str(source) in (shipped := shipped_models()):
-        return shipped[str(source)]
     if not (folder / CONFIG).is_file():
         raise InputError(f"{source} is no model: give a run folder or an exported folder (one that holds {CONFIG})")
     return folder
