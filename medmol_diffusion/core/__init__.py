@@ -2,7 +2,6 @@
 
 from medmol_diffusion.core.analytic import GaussianDenoiser, MixtureDenoiser, gaussian_flow
 from medmol_diffusion.core.denoiser import (
-    PARAMETERIZATIONS,
     Denoiser,
     Eps,
     Logits,
@@ -25,7 +24,6 @@ from medmol_diffusion.core.weighting import WEIGHTINGS, Native, Simple, Weightin
 
 __all__ = [
     "DDIM",
-    "PARAMETERIZATIONS",
     "STEPPERS",
     "WEIGHTINGS",
     "Ancestral",

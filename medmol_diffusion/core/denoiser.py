@@ -182,9 +182,6 @@ class PerBlock(Parameterization):
         return self._map("eps_scale", (like,), gamma, space)
 
 
-PARAMETERIZATIONS = {"eps": Eps, "x": X, "v": V}
-
-
 @dataclass(frozen=True)
 class Prediction:
     """What a denoiser says of z at noise level gamma; every estimate is projected onto the space.

@@ -34,7 +34,8 @@ class Elbo:
     Attributes:
         terms: name -> [B] nats, each averaged over the draws; ``log_volume`` is subtracted, the others are added.
         dim: [B] degrees of freedom.
-        draw_variance: [B] variance of the mean over draws; NaN for one draw, zero for an exact sum.
+        draw_variance: [B] variance of the mean over draws; NaN where it cannot be told: for one draw, and for the sum over
+            all T, which holds one draw of noise at every level.
         settings: what the figure depends on: gamma_0, gamma_1, transitions (0 for the continuous bound), draws.
         map: the diffusion integrand before it is summed over the space, of the state's shape: a voxel or per-atom
         score.
@@ -60,6 +61,11 @@ class Elbo:
     def nats_per_dim(self) -> Tensor:
         """[B] total / dim."""
         return self.total / self.dim
+
+    @property
+    def draw_error(self) -> float:
+        """Standard error of the mean total that comes from the draws alone, nats; NaN where it cannot be told."""
+        return self.draw_variance.sum().sqrt().item() / len(self.draw_variance)
 
     def with_terms(self, **terms: Tensor) -> "Elbo":
         """The same bound with the domain's own terms added."""
@@ -194,10 +200,7 @@ def elbo(
             x_hat, x_variance = prediction.x, prediction.x_variance
         reconstruction[k] = observation.nll(data, z_0, gamma_0, space, x_hat, x_variance)
 
-    if exact:
-        draw_variance = torch.zeros(batch, dtype=torch.float64, device=device)
-    else:
-        draw_variance = (total + reconstruction).var(dim=0) / repeats if repeats > 1 else total[0] * torch.nan
+    draw_variance = (total + reconstruction).var(dim=0) / repeats if repeats > 1 and not exact else total[0] * torch.nan
     return Elbo(
         terms={
             "prior": prior_kl(x, gamma_1, space).double(),

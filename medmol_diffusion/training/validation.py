@@ -1,5 +1,6 @@
 """The likelihood table: a model's bound over a set of examples, every term with its standard error."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,7 @@ def validate_model(
 def bound_table(model: DiffusionModel, bound: Elbo) -> Table:
     """Every term, the total, per degree of freedom, with standard errors; the settings stand in the caption."""
     settings = bound.settings
+    draws = "" if math.isnan(bound.draw_error) else f" (their standard error: {bound.draw_error:.3f} nats)"
     time = f"T = {settings['transitions']:.0f}" if settings["transitions"] else "continuous time"
     table = Table(
         "term",
@@ -95,7 +97,7 @@ def bound_table(model: DiffusionModel, bound: Elbo) -> Table:
         "unit",
         title=f"-log p <= total: {len(bound.total)} examples, {model.unit}",
         caption=f"gamma_0 = {settings['gamma_0']:.4f}, gamma_1 = {settings['gamma_1']:.4f}, {time}, "
-        f"{settings['draws']:.0f} noise draw(s) each; degrees of freedom: mean {bound.dim.mean().item():.1f}",
+        f"{settings['draws']:.0f} noise draw(s) each{draws}; degrees of freedom: mean {bound.dim.mean().item():.1f}",
     )
     units = {"nats_per_dim": "nats / degree of freedom", "bits_per_dim": "bits / degree of freedom"}
     for name, (mean, error) in bound.summary().items():
