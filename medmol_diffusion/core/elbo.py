@@ -200,7 +200,8 @@ def elbo(
             x_hat, x_variance = prediction.x, prediction.x_variance
         reconstruction[k] = observation.nll(data, z_0, gamma_0, space, x_hat, x_variance)
 
-    draw_variance = (total + reconstruction).var(dim=0) / repeats if repeats > 1 and not exact else total[0] * torch.nan
+    known = repeats > 1 and not exact
+    draw_variance = (total + reconstruction).var(dim=0) / repeats if known else total[0] * torch.nan
     return Elbo(
         terms={
             "prior": prior_kl(x, gamma_1, space).double(),
