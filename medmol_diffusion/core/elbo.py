@@ -34,8 +34,8 @@ class Elbo:
     Attributes:
         terms: name -> [B] nats, each averaged over the draws; ``log_volume`` is subtracted, the others are added.
         dim: [B] degrees of freedom.
-        draw_variance: [B] variance of the mean over draws; NaN where it cannot be told: for one draw, and for the sum over
-            all T, which holds one draw of noise at every level.
+        draw_variance: [B] variance of the mean over draws; NaN where it cannot be told: for one draw, and for the sum
+            over all T, which holds one draw of noise at every level.
         settings: what the figure depends on: gamma_0, gamma_1, transitions (0 for the continuous bound), draws.
         map: the diffusion integrand before it is summed over the space, of the state's shape: a voxel or per-atom
         score.
