@@ -56,9 +56,10 @@ def validate(options: argparse.Namespace) -> None:
     model = _load(options.model, options.device)
     data, split = open_data(model, options.model, options.data, options.split)
     transitions = model.default_transitions if options.steps is None else options.steps
+    draws = options.draws or model.default_draws
     with progress_bar("bound", len(getattr(data, split))) as progress:
         bound = validate_model(
-            model, data, split, transitions, options.draws, options.seed, options.limit, lambda done, _: progress(done)
+            model, data, split, transitions, draws, options.seed, options.limit, lambda done, _: progress(done)
         )
     console.print(bound_table(model, bound))
     _write_json(options.json, {"terms": bound.summary(), "settings": bound.settings, "examples": len(bound.total)})
@@ -119,33 +120,37 @@ def detect(options: argparse.Namespace) -> None:
     from medmol_diffusion.mri.anomaly import AnomalyDetector
     from medmol_diffusion.mri.evaluation import evaluate
     from medmol_diffusion.mri.picture import detection_sheet
-    from medmol_diffusion.mri.volume import Volume, find_scans, stem
+    from medmol_diffusion.mri.volume import Volume, find_scans, read_scans, stem
 
     out = Path(options.output)
     detector = AnomalyDetector(_load(options.model, options.device), options.method, options.seed)
-    truth = [Volume.read(Path(options.masks) / Path(scan).name) for scan in options.scans] if options.masks else []
+    masks = None if options.masks is None else Path(options.masks)
     if options.healthy:
         detector.calibrate(find_scans(options.healthy))
-    found = []
+    found, names, truth = [], [], []
     with progress_bar(options.method, len(options.scans)) as progress:
-        for i, scan in enumerate(options.scans):
-            found.append(detector.detect(scan))
+        for file, volume in read_scans([Path(scan) for scan in options.scans]):
+            mask = None if masks is None else Volume.read(masks / file.name, constant=True)
+            truth += [] if mask is None else [mask]
+            detection = detector.detect(volume)
             out.mkdir(parents=True, exist_ok=True)
-            found[i].map.write(out / f"{stem(scan)}_anomaly.nii.gz")
-            found[i].restored.write(out / f"{stem(scan)}_restored.nii.gz")
-            (out / f"{stem(scan)}.png").write_bytes(detection_sheet(found[i], truth[i] if truth else None))
-            progress(i + 1)
+            detection.map.write(out / f"{stem(file)}_anomaly.nii.gz")
+            detection.restored.write(out / f"{stem(file)}_restored.nii.gz")
+            (out / f"{stem(file)}.png").write_bytes(detection_sheet(detection, mask))
+            found.append(detection)
+            names.append(str(file))
+            progress(len(found))
     table = Table(
         "scan", "score", "percentile of healthy", title=f"{options.method}: mean of the highest 1 % of the map"
     )
-    for scan, detection in zip(options.scans, found, strict=True):
+    for name, detection in zip(names, found, strict=True):
         known = "" if detection.percentile is None else f"{detection.percentile:.0f}"
-        table.add_row(stem(scan), f"{detection.score:.4f}", known)
+        table.add_row(escape(stem(name)), f"{detection.score:.4f}", known)
     console.print(table)
     summary: dict[str, Any] = {
         "method": options.method,
         "threshold": detector.threshold,
-        "scores": {str(scan): d.score for scan, d in zip(options.scans, found, strict=True)},
+        "scores": {name: detection.score for name, detection in zip(names, found, strict=True)},
     }
     if truth:
         evaluation = evaluate(found, truth, detector.threshold)
@@ -219,7 +224,9 @@ def _parser() -> argparse.ArgumentParser:
         type=_at_least(0),
         help="T of the bound, 0 for continuous time (default: 1000 for molecules, 0 for scans)",
     )
-    sub.add_argument("--draws", type=_at_least(1), default=1, help="noise draws per example (default 1)")
+    sub.add_argument(
+        "--draws", type=_at_least(1), help="noise draws per example (default: 4 for molecules, 16 for scans)"
+    )
     sub.add_argument("--limit", type=_at_least(1), help="look at this many examples only")
     sub.add_argument("--json", metavar="FILE", help="write the figures there too")
 
@@ -270,7 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except (InputError, OSError) as error:
             _say("[red]error:[/]", str(error))
             sys.exit(2)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            _say("[yellow]interrupted[/]", str(interrupt))
             sys.exit(130)
 
 

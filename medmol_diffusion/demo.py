@@ -18,7 +18,7 @@ from medmol_diffusion.mri.evaluation import evaluate
 from medmol_diffusion.mri.phantom import head_phantom
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 from medmol_diffusion.report import Report
-from medmol_diffusion.training.fit import fit
+from medmol_diffusion.training.fit import fit, last_checkpoint
 from medmol_diffusion.training.names import TRAIN_LOSS
 from medmol_diffusion.training.validation import validate_model
 
@@ -33,7 +33,7 @@ MEANING = {
     "bits_per_dim": "the same in bits",
 }
 SHAPE = [32, 40, 32]
-MOLECULE_STEPS, VOLUME_STEPS = 5000, 1600
+MOLECULE_STEPS, VOLUME_STEPS = 4000, 1600
 
 
 def _config(folder: Path, steps: int, model: dict[str, Any], data: dict[str, Any], **task: Any) -> dict[str, Any]:
@@ -86,7 +86,14 @@ def volume_config(folder: Path) -> dict[str, Any]:
     }
     model = {
         "class_path": "medmol_diffusion.mri.VolumeDiffusion",
-        "init_args": {"shape": SHAPE, "haar_levels": 2, "spacing": 6.0, "network": network},
+        "init_args": {
+            "shape": SHAPE,
+            "haar_levels": 2,
+            "spacing": 6.0,
+            "network": network,
+            "gamma_mean": 0.0,  # most training where shapes are decided, not where noise is
+            "gamma_std": 3.0,
+        },
     }
     data = {
         "class_path": "medmol_diffusion.mri.PhantomData",
@@ -117,6 +124,7 @@ def run_demo(out: Path) -> Path:
 def _train(config: dict[str, Any]) -> Path:
     folder = Path(config["trainer"]["default_root_dir"])
     folder.mkdir(parents=True, exist_ok=True)
+    last_checkpoint(folder / "checkpoints").unlink(missing_ok=True)  # of an earlier demo: this one begins anew
     path = folder.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return fit(["--config", str(path)])

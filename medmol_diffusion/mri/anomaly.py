@@ -135,15 +135,16 @@ class AnomalyDetector:
             InputError: the file cannot be read as a scan.
         """
         volume = scan if isinstance(scan, Volume) else Volume.read(scan)
+        name = volume.provenance.get("source", "scan")
         prepared = self.model.grid.prepare(volume)
         values = torch.from_numpy(prepared.volume.data)[None, None]
         counted = torch.from_numpy(prepared.mask)[None, None]
-        batch = VolumeBatch(values, counted, torch.zeros(1, dtype=torch.int64), [str(scan)]).to(self.model.device)
+        batch = VolumeBatch(values, counted, torch.zeros(1, dtype=torch.int64), [name]).to(self.model.device)
         restored = METHODS[self.method](self.model, batch, self.seed)
         inside = foreground_mask(prepared.volume.data) & prepared.mask
         found = postprocess(residual(batch.data, restored)[0, 0].cpu().numpy(), inside)
         score = scan_score(found, inside)
-        on_grid = replace(prepared.volume, provenance={"source": str(scan), "method": self.method})
+        on_grid = replace(prepared.volume, provenance={"source": name, "method": self.method})
         own = [
             replace(on_grid, data=data).resample(like=volume, order=order, value=value)
             for data, order, value in ((found, 1, 0.0), (restored[0, 0].cpu().numpy(), 1, -1.0), (inside, 0, 0.0))

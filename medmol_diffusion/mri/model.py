@@ -77,6 +77,7 @@ class VolumeDiffusion(DiffusionModel):
     """
 
     unit = "nats per scan; every voxel of the scan's own grid counts, padding does not"
+    default_draws = 16
     data_mean: Tensor
     data_std: Tensor
     extents: Tensor
@@ -151,7 +152,16 @@ class VolumeDiffusion(DiffusionModel):
         )
 
     def encode(self, batch: VolumeBatch) -> tuple[Space, Tensor]:
-        """(space, clean state x)."""
+        """(space, clean state x).
+
+        Raises:
+            InputError: the scans are not on the model's grid.
+        """
+        if tuple(batch.data.shape[2:]) != self.grid.shape:
+            raise InputError(
+                f"scans of {list(batch.data.shape[2:])} voxels do not fit a model of {list(self.grid.shape)}: "
+                "give data.shape and model.model.shape the same sizes"
+            )
         return self.space(batch.mask), self.first_stage.encode((batch.data - self.data_mean) * batch.mask)
 
     def decode(self, x: Tensor) -> Tensor:

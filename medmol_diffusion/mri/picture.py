@@ -31,9 +31,16 @@ def scan_sheet(rows: dict[str, Sequence[Volume]], width: float = 1.5, dpi: int =
             if place < len(volumes):
                 upright = volumes[place].reorient("RAS").data
                 low, high = np.percentile(upright, [0.5, 99.5])
-                axis.imshow(orthogonal_slices(upright)[0], cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+                plane, aspect = orthogonal_slices(upright)[0], slice_aspects(volumes[place].reorient("RAS").spacing)[0]
+                axis.imshow(plane, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
         line[0].set_title(title, color="white", fontsize=9, loc="left")
     return _png(figure, dpi)
+
+
+def slice_aspects(spacing: Sequence[float]) -> list[float]:
+    """Height of a pixel over its width on each of the three planes of `orthogonal_slices`."""
+    x, y, z = spacing
+    return [y / x, z / x, z / y]
 
 
 def detection_sheet(found: Detection, truth: Volume | None = None, dpi: int = 110) -> bytes:
@@ -48,19 +55,22 @@ def detection_sheet(found: Detection, truth: Volume | None = None, dpi: int = 11
     outline = None if truth is None else orthogonal_slices(truth.reorient("RAS").data, centre)
     figure = Figure(figsize=(7.2, 7.4), facecolor="black")
     axes = figure.subplots(3, 3)
+    aspects = slice_aspects(found.scan.reorient("RAS").spacing)
     low, high = np.percentile(volumes["scan"], [0.5, 99.5])
     top = max(float(volumes["anomaly"].max()), 1e-6)
     for column, (title, data) in enumerate(volumes.items()):
         planes = orthogonal_slices(data, centre)
-        for row, plane in enumerate(planes):
+        for row, (plane, aspect) in enumerate(zip(planes, aspects, strict=True)):
             axis = axes[row, column]
             axis.axis("off")
             if title == "anomaly":
-                axis.imshow(orthogonal_slices(volumes["scan"], centre)[row], cmap="gray", vmin=low, vmax=high)
-                axis.imshow(plane, cmap="inferno", vmin=0, vmax=top, alpha=np.clip(plane / top, 0, 1) ** 0.5)
+                under = orthogonal_slices(volumes["scan"], centre)[row]
+                axis.imshow(under, cmap="gray", vmin=low, vmax=high, aspect=aspect)
+                strength = np.clip(plane / top, 0, 1) ** 0.5
+                axis.imshow(plane, cmap="inferno", vmin=0, vmax=top, alpha=strength, aspect=aspect)
             else:
                 limits = (low, high) if title == "scan" else (-1, 1)
-                axis.imshow(plane, cmap="gray", vmin=limits[0], vmax=limits[1])
+                axis.imshow(plane, cmap="gray", vmin=limits[0], vmax=limits[1], aspect=aspect)
             if outline is not None and outline[row].any():
                 axis.contour(outline[row] > 0.5, levels=[0.5], colors="cyan", linewidths=0.8)
         axes[0, column].set_title(title, color="white", fontsize=10)

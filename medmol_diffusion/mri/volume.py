@@ -43,12 +43,13 @@ class Volume:
             raise InputError("A Volume needs a finite and invertible affine: correct the header's sform or qform.")
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], frame: int | None = None) -> Volume:
+    def read(cls, path: str | os.PathLike[str], frame: int | None = None, constant: bool = False) -> Volume:
         """Read a NIfTI file (.nii, .nii.gz) of any integer or floating type and byte order; scl_slope is applied.
 
         Args:
             path: the file.
             frame: which frame of a 4-D file; needed only if there is more than one.
+            constant: whether every voxel may have the same value, as in the mask of a scan without lesion.
 
         Raises:
             InputError: the file is missing, not NIfTI, truncated, has several frames and none was chosen, is empty,
@@ -65,7 +66,7 @@ class Volume:
         except Exception as error:  # nibabel, gzip and zlib each raise their own kinds on a damaged file
             raise InputError(f"{path} cannot be read as NIfTI, so copy it again ({_line(error)}).") from error
         data = _single_frame(data, frame, path)
-        _check_values(data, path)
+        _check_values(data, path, constant)
         try:
             return cls(data, affine, {"source": path.name})
         except InputError as error:
@@ -251,12 +252,12 @@ def _single_frame(data: np.ndarray, frame: int | None, path: Path) -> np.ndarray
     return data
 
 
-def _check_values(data: np.ndarray, path: Path) -> None:
+def _check_values(data: np.ndarray, path: Path, constant: bool) -> None:
     faulty = int(data.size - np.isfinite(data).sum())
     if faulty:
         share = "all" if faulty == data.size else f"{faulty} of {data.size}"
         raise InputError(f"{path} has {share} voxels NaN or infinite: replace them before use.")
-    if data.min() == data.max():
+    if not constant and data.min() == data.max():
         raise InputError(f"{path} is constant (every voxel is {data.flat[0]:g}): it shows nothing.")
 
 

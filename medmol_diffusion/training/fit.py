@@ -1,6 +1,8 @@
 """`medmol fit`: config-driven training through LightningCLI. Constructors are the schema."""
 
 import logging
+import signal
+import threading
 import warnings
 from argparse import ArgumentError
 from itertools import pairwise
@@ -36,8 +38,35 @@ ASIDES = (
 )
 
 
+class Interrupt(pl.Callback):
+    """The first Ctrl-C lets the step in hand finish, so that what is saved is a whole step; a second one kills.
+
+    Attributes:
+        asked: whether the run has been interrupted.
+    """
+
+    asked = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():  # only there can signals be caught
+            self.before = signal.signal(signal.SIGINT, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self.before)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        trainer.should_stop = trainer.should_stop or self.asked
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if hasattr(self, "before"):
+            signal.signal(signal.SIGINT, self.before)
+
+
 class RunCheckpoint(ModelCheckpoint):
-    """ModelCheckpoint that also writes last.ckpt at the last of trainer.max_steps, wherever every_n_train_steps falls.
+    """ModelCheckpoint that also writes last.ckpt when a run stops, wherever every_n_train_steps falls.
 
     Lightning's own does so only if it never saved before, and after EMA has replaced the raw weights by their average.
     """
@@ -46,7 +75,7 @@ class RunCheckpoint(ModelCheckpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if trainer.global_step == trainer.max_steps:
+        if trainer.should_stop or trainer.global_step == trainer.max_steps:
             trainer.save_checkpoint(last_checkpoint(self.dirpath))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -88,7 +117,13 @@ class FitCLI(LightningCLI):
         root = str(trainer.default_root_dir)
         if self.config.checkpoint.dirpath is None:
             self.config.checkpoint.dirpath = str(Path(root) / "checkpoints")
-        if self.config.ckpt_path is not None:
+        if self.config.ckpt_path is None:
+            if last_checkpoint(self.config.checkpoint.dirpath).exists():
+                raise InputError(
+                    f"{root} holds a run already: go on with it by --ckpt_path last, "
+                    "or name another folder in trainer.default_root_dir"
+                )
+        else:
             last = last_checkpoint(self.config.checkpoint.dirpath)
             self.checkpoint = last if self.config.ckpt_path == "last" else Path(self.config.ckpt_path)
             self.start = step_of(self.checkpoint)
@@ -98,7 +133,8 @@ class FitCLI(LightningCLI):
         # The loggers and the progress bar belong to the run folder, so they are set here and not in every config.
         config = self.config_init["trainer"]
         root = str(config["default_root_dir"])
-        callbacks = list(config["callbacks"] or [])
+        self.interrupt = Interrupt()
+        callbacks = [*(config["callbacks"] or []), self.interrupt]
         if config["enable_progress_bar"] is not False:
             callbacks.append(StepBar())
             kwargs["enable_progress_bar"] = False  # Lightning's own counts epochs
@@ -127,6 +163,7 @@ def fit(arguments: list[str]) -> Path:
 
     Raises:
         InputError: what the user gave cannot be trained on.
+        KeyboardInterrupt: the run was interrupted; it is saved and can be resumed.
     """
     for chatterbox in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(chatterbox).setLevel(logging.WARNING)
@@ -163,6 +200,8 @@ def fit(arguments: list[str]) -> Path:
                 f"{cli.checkpoint} was made by another architecture than the config describes: "
                 "resume with the run's own config.yaml, or start in a new trainer.default_root_dir"
             ) from error
+    if cli.interrupt.asked:
+        raise KeyboardInterrupt(f"stopped after step {cli.trainer.global_step}: --ckpt_path last goes on from there")
     return Path(cli.trainer.default_root_dir)
 
 

@@ -20,6 +20,8 @@ class DiffusionModel(nn.Module, ABC):
     """What one example and its degrees of freedom are, for the likelihood table."""
     default_transitions: int = 0
     """T of the bound that is comparable in this domain; 0 for continuous time."""
+    default_draws: int = 4
+    """Noise draws per example that make a table worth reading."""
 
     @property
     def device(self) -> torch.device:

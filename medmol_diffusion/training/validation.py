@@ -82,7 +82,7 @@ def validate_model(
             break
     if not bounds:
         raise InputError(f"the {split} part of the data is empty: choose another --split, or give --data PATH")
-    return Elbo.concatenate(bounds)
+    return Elbo.concatenate(bounds).take(total)
 
 
 def bound_table(model: DiffusionModel, bound: Elbo) -> Table:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,40 @@ def test_a_resumed_run_equals_the_one_that_never_stopped(molecule_config: Path, 
     assert read_rows(parts / "metrics.csv") == read_rows(whole / "metrics.csv")
 
 
-def test_a_fresh_run_in_an_old_folder_replaces_it(molecule_config: Path, tmp_path: Path) -> None:
+def test_a_fresh_run_leaves_an_old_one_alone(molecule_config: Path, tmp_path: Path) -> None:
     arguments = ["--config", str(molecule_config), "--trainer.default_root_dir", str(tmp_path)]
-    for steps in ("4", "2"):
-        fit([*arguments, "--trainer.max_steps", steps])
-    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
-    assert max(int(row["step"]) for row in read_rows(tmp_path / "metrics.csv")) == 1
-    assert [file.name for file in (tmp_path / "checkpoints").glob("last*")] == ["last.ckpt"]
+    fit(arguments)
+    before = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(InputError, match="holds a run already"):
+        fit(arguments)
+    assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_ctrl_c_saves_a_whole_step_to_go_on_from(
+    molecule_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes in the middle of step 3; the run then goes on to where an uninterrupted one ends."""
+    arguments = ["--config", str(molecule_config), "--trainer.max_steps", "6", "--trainer.default_root_dir"]
+    original = DiffusionTask.training_step
+
+    def interrupted(self: DiffusionTask, batch: Any, batch_idx: int) -> Tensor:
+        if self.global_step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiffusionTask, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="after step 3"):
+            fit([*arguments, str(tmp_path / "stopped")])
+    fit([*arguments, str(tmp_path / "stopped"), "--ckpt_path", "last"])
+    fit([*arguments, str(tmp_path / "whole")])
+    states = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("stopped", "whole")
+    ]
+    assert states[0]["global_step"] == states[1]["global_step"] == 6
+    for key in ("state_dict", "current_model_state"):
+        for name, value in states[1][key].items():
+            assert torch.equal(states[0][key][name], value), name
 
 
 class Hostile:
