@@ -172,14 +172,15 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
 
     say("lesions in heads the model has not seen")
     sick = [head_phantom(1_000_000 + i, SHAPE, contrast="FLAIR", lesions=1, lesion_kind="mass") for i in range(6)]
-    healthy = [head_phantom(2_000_000 + i, SHAPE, contrast="FLAIR").volume for i in range(4)]
+    healthy = [head_phantom(2_000_000 + i, SHAPE, contrast="FLAIR") for i in range(4)]
     truth = [Volume(head.lesion, head.volume.affine) for head in sick]
+    brains = [Volume(head.brain, head.volume.affine) for head in [*sick, *healthy]]
     largest = max(range(len(sick)), key=lambda i: int(sick[i].lesion.sum()))
     rows, picture = [], b""
     for method in METHODS:
         detector = AnomalyDetector(model, method)
-        detector.calibrate(healthy)
-        found = [detector.detect(head.volume) for head in sick]
+        detector.calibrate([head.volume for head in healthy], brains=brains[len(sick) :])
+        found = [detector.detect(head.volume, brain) for head, brain in zip(sick, brains, strict=False)]
         rows += [(method, *row) for row in evaluate(found, truth, detector.threshold).rows()]
         if method == "one_shot":
             picture = detection_sheet(found[largest], truth[largest])
@@ -195,6 +196,10 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
     report.png(sheet, "Axial slices, not selected.")
     _bound_section(report, bound, "held-out head", "256 grey levels; every voxel counted; continuous time")
     report.heading("Anomalies, found by what the model cannot restore", 3)
+    report.text(
+        "Voxels inside the brain of 6 heads with one mass each, against the true masks; the threshold of Dice comes "
+        "from 4 healthy heads. At 6 mm a lesion is a handful of voxels, so Dice is low for every method."
+    )
     report.png(picture, "The largest of 6 lesions, its true outline in cyan: scan, restored scan, one_shot map.")
     report.table(["method", "figure", "value", "95 % interval", "note"], rows)
     _curve_section(report, run)

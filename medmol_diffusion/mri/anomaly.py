@@ -128,8 +128,12 @@ class AnomalyDetector:
         self.threshold: float | None = None
         self.healthy_scores: np.ndarray | None = None
 
-    def detect(self, scan: Volume | str | Path) -> Detection:
+    def detect(self, scan: Volume | str | Path, brain: Volume | None = None) -> Detection:
         """Anomaly map and score of a scan of any size and orientation.
+
+        Args:
+            scan: the scan or its file.
+            brain: where to look, above 0; the whole head, found by its brightness, when left out.
 
         Raises:
             InputError: the file cannot be read as a scan.
@@ -141,7 +145,12 @@ class AnomalyDetector:
         counted = torch.from_numpy(prepared.mask)[None, None]
         batch = VolumeBatch(values, counted, torch.zeros(1, dtype=torch.int64), [name]).to(self.model.device)
         restored = METHODS[self.method](self.model, batch, self.seed)
-        inside = foreground_mask(prepared.volume.data) & prepared.mask
+        if brain is None:
+            inside = foreground_mask(prepared.volume.data) & prepared.mask
+        else:
+            inside = (brain.resample(like=prepared.volume, order=0).data > 0) & prepared.mask
+            if not inside.any():
+                raise InputError(f"the brain mask of {name} marks no voxel of the model's grid: check its affine")
         found = postprocess(residual(batch.data, restored)[0, 0].cpu().numpy(), inside)
         score = scan_score(found, inside)
         on_grid = replace(prepared.volume, provenance={"source": name, "method": self.method})
@@ -152,7 +161,12 @@ class AnomalyDetector:
         percentile = None if self.healthy_scores is None else float((self.healthy_scores < score).mean() * 100)
         return Detection(volume, own[0], own[1], own[2].data > 0.5, score, percentile)
 
-    def calibrate(self, healthy: Sequence[Volume | str | Path], quantile: float = 0.99) -> None:
+    def calibrate(
+        self,
+        healthy: Sequence[Volume | str | Path],
+        quantile: float = 0.99,
+        brains: Sequence[Volume] | None = None,
+    ) -> None:
         """Fix the threshold at a quantile of the maps' voxels over healthy scans, and keep their scores for
         percentiles.
 
@@ -161,6 +175,7 @@ class AnomalyDetector:
         """
         if not healthy:
             raise InputError("calibration needs at least one healthy scan")
-        found = [self.detect(scan) for scan in healthy]
+        masks: Sequence[Volume | None] = brains if brains is not None else [None] * len(healthy)
+        found = [self.detect(scan, brain) for scan, brain in zip(healthy, masks, strict=True)]
         self.threshold = float(np.quantile(np.concatenate([d.map.data[d.inside] for d in found]), quantile))
         self.healthy_scores = np.array([d.score for d in found])

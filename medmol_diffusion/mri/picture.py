@@ -44,15 +44,21 @@ def slice_aspects(spacing: Sequence[float]) -> list[float]:
 
 
 def detection_sheet(found: Detection, truth: Volume | None = None, dpi: int = 110) -> bytes:
-    """Scan, restored scan and anomaly map on the three planes through the map's maximum; the true mask is outlined."""
+    """Scan, restored scan and anomaly map on three planes, the true mask outlined.
+
+    The planes meet at the middle of the true lesion where there is one, else at the map's maximum.
+    """
     volumes = {
         "scan": found.scan.reorient("RAS").data,
         "restored": found.restored.reorient("RAS").data,
         "anomaly": found.map.reorient("RAS").data,
     }
-    where = np.unravel_index(int(volumes["anomaly"].argmax()), volumes["anomaly"].shape)
-    centre = [int(i) for i in where]
-    outline = None if truth is None else orthogonal_slices(truth.reorient("RAS").data, centre)
+    lesion = None if truth is None else truth.reorient("RAS").data
+    if lesion is not None and lesion.any():
+        centre = [round(float(np.median(places))) for places in np.nonzero(lesion)]
+    else:
+        centre = [int(i) for i in np.unravel_index(int(volumes["anomaly"].argmax()), volumes["anomaly"].shape)]
+    outline = None if lesion is None else orthogonal_slices(lesion, centre)
     figure = Figure(figsize=(7.2, 7.4), facecolor="black")
     axes = figure.subplots(3, 3)
     aspects = slice_aspects(found.scan.reorient("RAS").spacing)

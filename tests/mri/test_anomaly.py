@@ -60,6 +60,17 @@ def test_calibration_fixes_the_threshold_and_the_percentile(model: VolumeDiffusi
     assert detector.detect(head()).percentile == 50
 
 
+def test_a_brain_mask_says_where_to_look(model: VolumeDiffusion) -> None:
+    scan = head(bright=(12, 14, 9))
+    half = np.zeros(scan.shape)
+    half[:, :10] = 1  # without the bright spot
+    found = AnomalyDetector(model, "smoothing").detect(scan, replace(scan, data=half))
+    assert not found.inside[:, 13:].any()
+    assert found.map.data[10:16, 13:18, 7:13].max() == 0
+    with pytest.raises(InputError, match="marks no voxel"):
+        AnomalyDetector(model, "smoothing").detect(scan, replace(scan, data=np.zeros(scan.shape)))
+
+
 def test_postprocess_removes_specks_and_everything_outside() -> None:
     inside = np.zeros((50, 50, 50), dtype=bool)
     inside[10:40, 10:40, 10:40] = True
