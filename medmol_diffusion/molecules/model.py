@@ -28,7 +28,7 @@ from medmol_diffusion.core import (
     stepper_named,
 )
 from medmol_diffusion.core.noise import Randomness
-from medmol_diffusion.core.objective import draw
+from medmol_diffusion.core.objective import draw, weighted_error
 from medmol_diffusion.molecules.data import MoleculeData
 from medmol_diffusion.molecules.egnn import EGNN
 from medmol_diffusion.molecules.features import ELEMENT_SCALE, Layout
@@ -131,7 +131,7 @@ class MoleculeDiffusion(DiffusionModel):
         """[B] weighted squared error of the positions per degree of freedom, plus the cross-entropy of an element."""
         space, x, data = self.layout.encode(batch)
         prediction, eps = draw(self.denoiser, self.levels, space, x, generator)
-        error = self.weighting(prediction.eps_scale()) * prediction.error(x, eps).square()
+        error = weighted_error(prediction, x, eps, self.weighting)
         positions = space.blocks["positions"]
         squared = positions.sum(space.split(error)["positions"]) / positions.dim().to(x)
         logits = space.split(prediction.output)["elements"]
