@@ -4,31 +4,21 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from medmol_diffusion import __version__
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.progress import Bar
 
 console = Console()
 MOLECULE_SUFFIXES = (".sdf", ".sdf.gz", ".xyz", ".npz")
 SAMPLERS = ("ancestral", "ddim", "heun", "dpm++2m")
-
-
-@contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Any]:
-    """A rich bar; yields a function that takes the number of items done."""
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda done: progress.update(task, completed=done)
 
 
 def fit(arguments: list[str]) -> None:
@@ -51,18 +41,27 @@ def _load(source: str, device: str) -> Any:
 
 
 def validate(options: argparse.Namespace) -> None:
-    from medmol_diffusion.training.validation import bound_table, open_data, validate_model
+    from medmol_diffusion.training.validation import (
+        baseline_summary,
+        bound_table,
+        open_data,
+        validate_baseline,
+        validate_model,
+    )
 
     model = _load(options.model, options.device)
     data, split = open_data(model, options.model, options.data, options.split)
     transitions = model.default_transitions if options.steps is None else options.steps
     draws = options.draws or model.default_draws
-    with progress_bar("bound", len(getattr(data, split))) as progress:
+    with Bar("bound", min(len(getattr(data, split)), options.limit or sys.maxsize), transient=True) as bar:
         bound = validate_model(
-            model, data, split, transitions, draws, options.seed, options.limit, lambda done, _: progress(done)
+            model, data, split, transitions, draws, options.seed, options.limit, lambda done, _: bar.reach(done)
         )
-    console.print(bound_table(model, bound))
-    _write_json(options.json, {"terms": bound.summary(), "settings": bound.settings, "examples": len(bound.total)})
+    baseline = validate_baseline(model, data, split, options.limit)
+    console.print(bound_table(model, bound, baseline))
+    beside = {} if baseline is None else {"baseline": baseline_summary(model, bound, baseline)}
+    content = {"terms": bound.summary(), "settings": bound.settings, "examples": len(bound.total), **beside}
+    _write_json(options.json, content)
 
 
 def sample(options: argparse.Namespace) -> None:
@@ -76,8 +75,8 @@ def sample(options: argparse.Namespace) -> None:
     if not molecules and out.suffix:
         raise InputError(f"-o {out}: scans are written to a folder, one .nii.gz each")
     sampler = options.sampler or ("ancestral" if molecules else "dpm++2m")
-    with progress_bar("sampling", options.n) as progress:
-        found = model.sample(options.n, steps=options.steps, sampler=sampler, seed=options.seed, progress=progress)
+    with Bar("sampling", options.n, transient=True) as bar:
+        found = model.sample(options.n, steps=options.steps, sampler=sampler, seed=options.seed, progress=bar.reach)
     if molecules:
         write_sdf(found, out)
     else:
@@ -128,7 +127,7 @@ def detect(options: argparse.Namespace) -> None:
     if options.healthy:
         detector.calibrate(find_scans(options.healthy))
     found, names, truth = [], [], []
-    with progress_bar(options.method, len(options.scans)) as progress:
+    with Bar(options.method, len(options.scans), transient=True) as bar:
         for file, volume in read_scans([Path(scan) for scan in options.scans]):
             mask = None if masks is None else Volume.read(masks / file.name, constant=True)
             truth += [] if mask is None else [mask]
@@ -139,7 +138,7 @@ def detect(options: argparse.Namespace) -> None:
             (out / f"{stem(file)}.png").write_bytes(detection_sheet(detection, mask))
             found.append(detection)
             names.append(str(file))
-            progress(len(found))
+            bar.reach(len(found))
     table = Table(
         "scan", "score", "percentile of healthy", title=f"{options.method}: mean of the highest 1 % of the map"
     )

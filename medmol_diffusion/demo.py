@@ -20,7 +20,7 @@ from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 from medmol_diffusion.report import Report
 from medmol_diffusion.training.fit import fit, last_checkpoint
 from medmol_diffusion.training.names import TRAIN_LOSS
-from medmol_diffusion.training.validation import validate_model
+from medmol_diffusion.training.validation import baseline_summary, validate_baseline, validate_model
 
 MEANING = {
     "prior": "what is left of the data at the noisy end; close to 0 when gamma_1 is large enough",
@@ -31,6 +31,8 @@ MEANING = {
     "total": "the bound: the model assigns the data at least this log-probability, with the sign changed",
     "nats_per_dim": "the same per degree of freedom",
     "bits_per_dim": "the same in bits",
+    VolumeDiffusion.baseline_name: "bits per voxel of a model without a network",
+    "total below that": "bits per voxel that the network is worth, paired by head",
 }
 SHAPE = [32, 40, 32]
 MOLECULE_STEPS, VOLUME_STEPS = 4000, 1600
@@ -82,7 +84,7 @@ def volume_config(folder: Path) -> dict[str, Any]:
     """Healthy head phantoms (FLAIR), and a U-Net in the Haar domain that learns them in a few minutes."""
     network = {
         "class_path": "medmol_diffusion.mri.UNet3D",
-        "init_args": {"channels_in": 64, "channels_out": 64, "channels": [64, 96], "blocks": 1},
+        "init_args": {"channels_in": 128, "channels_out": 128, "channels": [64, 96], "blocks": 1},
     }
     model = {
         "class_path": "medmol_diffusion.mri.VolumeDiffusion",
@@ -152,7 +154,9 @@ def _molecules(out: Path, report: Report, say: Callable[..., None]) -> None:
     report.svg(depictions(molecules[:20]), "The first 20 of 100 generated molecules, not selected.")
     report.heading("Scores of the 100 molecules", 3)
     report.table(["score", "value", "95 % interval", "of"], list(scores.rows()))
-    _bound_section(report, bound, "held-out molecule", "positions in angstrom; T = 1000; the recipe of EDM")
+    _bound_section(
+        report, bound.summary(), bound, "held-out molecule", "positions in angstrom; T = 1000; the recipe of EDM"
+    )
     _curve_section(report, run)
 
 
@@ -176,12 +180,12 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
     truth = [Volume(head.lesion, head.volume.affine) for head in sick]
     brains = [Volume(head.brain, head.volume.affine) for head in [*sick, *healthy]]
     largest = max(range(len(sick)), key=lambda i: int(sick[i].lesion.sum()))
-    rows, picture = [], b""
+    evaluations, picture = {}, b""
     for method in METHODS:
         detector = AnomalyDetector(model, method)
         detector.calibrate([head.volume for head in healthy], brains=brains[len(sick) :])
         found = [detector.detect(head.volume, brain) for head, brain in zip(sick, brains, strict=False)]
-        rows += [(method, *row) for row in evaluate(found, truth, detector.threshold).rows()]
+        evaluations[method] = evaluate(found, truth, detector.threshold).rows()
         if method == "one_shot":
             picture = detection_sheet(found[largest], truth[largest])
             found[largest].map.write(out / "anomaly.nii.gz")
@@ -194,18 +198,24 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
     )
     sheet = scan_sheet({"generated": scans, "phantoms the model was trained on": real})
     report.png(sheet, "Axial slices, not selected.")
-    _bound_section(report, bound, "held-out head", "256 grey levels; every voxel counted; continuous time")
+    baseline = validate_baseline(model, data, "test")
+    rows = bound.summary() | ({} if baseline is None else baseline_summary(model, bound, baseline))
+    _bound_section(report, rows, bound, "held-out head", "256 grey levels; every voxel counted; continuous time")
     report.heading("Anomalies, found by what the model cannot restore", 3)
     report.text(
         "Voxels inside the brain of 6 heads with one mass each, against the true masks; the threshold of Dice comes "
         "from 4 healthy heads. At 6 mm a lesion is a handful of voxels, so Dice is low for every method."
     )
     report.png(picture, "The largest of 6 lesions, its true outline in cyan: scan, restored scan, one_shot map.")
-    report.table(["method", "figure", "value", "95 % interval", "note"], rows)
+    figures = next(iter(evaluations.values()))
+    report.table(
+        ["method", *(f"{name}, {note}" for name, _, _, note in figures)],
+        [(method, *(f"{value} ({interval})" for _, value, interval, _ in row)) for method, row in evaluations.items()],
+    )
     _curve_section(report, run)
 
 
-def _bound_section(report: Report, bound: Elbo, unit: str, note: str) -> None:
+def _bound_section(report: Report, rows: dict[str, tuple[float, float]], bound: Elbo, unit: str, note: str) -> None:
     settings = bound.settings
     report.heading("Likelihood", 3)
     report.text(
@@ -214,7 +224,7 @@ def _bound_section(report: Report, bound: Elbo, unit: str, note: str) -> None:
     )
     report.table(
         ["term", "mean", "standard error", "what it is"],
-        [(name, f"{mean:.3f}", f"{error:.3f}", MEANING[name]) for name, (mean, error) in bound.summary().items()],
+        [(name, f"{mean:.3f}", f"{error:.3f}", MEANING[name]) for name, (mean, error) in rows.items()],
     )
 
 

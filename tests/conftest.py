@@ -51,7 +51,7 @@ model:
       haar_levels: 1
       network:
         class_path: medmol_diffusion.mri.UNet3D
-        init_args: {channels_in: 8, channels_out: 8, channels: [8, 8], blocks: 1}
+        init_args: {channels_in: 16, channels_out: 16, channels: [8, 8], blocks: 1}
   learning_rate: 0.01
   warmup_steps: 2
 data:

@@ -18,7 +18,7 @@ from medmol_diffusion.core.noise import Randomness, Streams
 from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss
 from medmol_diffusion.core.sampler import grid, sample
 from medmol_diffusion.core.schedule import Cosine, DDPMLinear, LinearGamma, Polynomial, Schedule, alpha, sigma
-from medmol_diffusion.core.space import Dense, Masked, Product, Rotated, Space, ZeroCentre
+from medmol_diffusion.core.space import Dense, Masked, Product, Space, ZeroCentre
 from medmol_diffusion.core.stepper import DDIM, STEPPERS, Ancestral, DPMSolver2M, Heun, Stepper, stepper_named
 from medmol_diffusion.core.weighting import WEIGHTINGS, Native, Simple, Weighting
 
@@ -51,7 +51,6 @@ __all__ = [
     "Prediction",
     "Product",
     "Randomness",
-    "Rotated",
     "Schedule",
     "Simple",
     "Space",

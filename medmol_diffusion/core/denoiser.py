@@ -5,7 +5,7 @@ nothing divides by alpha near pure noise or by sigma near the data.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -114,34 +114,35 @@ class Preconditioned(Parameterization):
     x_hat = (alpha s^2 / D) z + (s sigma / sqrt D) F, and F's target is (sigma x / s - alpha s eps) / sqrt D.
 
     Args:
-        data_std: broadcastable against a state [B, ...]: a scalar, or one value per channel.
+        data_std: broadcastable against a state [B, ...]: a scalar, one value per channel; or a function of the space.
         scale: whether the network sees z / sqrt D or z itself.
     """
 
-    def __init__(self, data_std: Tensor, scale: bool = True) -> None:
+    def __init__(self, data_std: Tensor | Callable[[Space], Tensor], scale: bool = True) -> None:
         self.data_std, self.scale = data_std, scale
 
-    def _terms(self, like: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        a, b, s = per_example(alpha(gamma), like), per_example(sigma(gamma), like), self.data_std.to(like)
+    def _terms(self, like: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        std = self.data_std if isinstance(self.data_std, Tensor) else self.data_std(space)
+        a, b, s = per_example(alpha(gamma), like), per_example(sigma(gamma), like), std.to(like)
         return a, b, s, torch.rsqrt((a * s).square() + b.square())
 
     def scale_input(self, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
-        return z * self._terms(z, gamma)[3] if self.scale else z
+        return z * self._terms(z, gamma, space)[3] if self.scale else z
 
     def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
-        a, b, s, r = self._terms(z, gamma)
+        a, b, s, r = self._terms(z, gamma, space)
         return a * (s * r).square() * z + s * b * r * output
 
     def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
-        a, b, s, r = self._terms(z, gamma)
+        a, b, s, r = self._terms(z, gamma, space)
         return b * r.square() * z - a * s * r * output
 
     def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
-        a, b, s, r = self._terms(x, gamma)
+        a, b, s, r = self._terms(x, gamma, space)
         return (b * x / s - a * s * eps) * r - output
 
     def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
-        a, _, s, r = self._terms(like, gamma)
+        a, _, s, r = self._terms(like, gamma, space)
         return -a * s * r
 
 

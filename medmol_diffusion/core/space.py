@@ -5,7 +5,7 @@ goes through it, so that a degree of freedom is counted once, everywhere.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import prod
 
 import torch
@@ -151,33 +151,3 @@ class Product(Space):
     def sum(self, v: Tensor) -> Tensor:
         parts = self.split(v)
         return torch.stack([space.sum(parts[name]) for name, space in self.blocks.items()]).sum(0)
-
-
-class Rotated(Space):
-    """``inner`` seen through an orthonormal map: states are forward(inner state).
-
-    A masked volume after an orthonormal wavelet transform, for example: the padding stays uncounted in wavelet space.
-
-    Args:
-        inner: the space before the map.
-        forward, inverse: the orthonormal map and its inverse, on whole batches.
-        shape: the shape of a state after the map.
-    """
-
-    def __init__(
-        self,
-        inner: Space,
-        forward: Callable[[Tensor], Tensor],
-        inverse: Callable[[Tensor], Tensor],
-        shape: tuple[int, ...],
-    ) -> None:
-        self.inner, self.forward, self.inverse, self.shape = inner, forward, inverse, shape
-
-    def project(self, v: Tensor) -> Tensor:
-        return self.forward(self.inner.project(self.inverse(v)))
-
-    def noise(self, like: Tensor, generator: Randomness) -> Tensor:
-        return self.forward(self.inner.noise(self.inverse(like), generator))
-
-    def dim(self) -> Tensor:
-        return self.inner.dim()

@@ -1,6 +1,8 @@
-"""VolumeDiffusion: the Haar first stage, the network and the core, composed."""
+"""VolumeDiffusion: the cosine spectrum, the Haar first stage, the network and the core, composed."""
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,10 @@ from medmol_diffusion.core import (
     WEIGHTINGS,
     Elbo,
     LinearGamma,
-    Masked,
     NetworkDenoiser,
     NormalGamma,
     Preconditioned,
-    Rotated,
     Schedule,
-    Space,
     Streams,
     UniformTime,
     denoising_loss,
@@ -32,54 +31,75 @@ from medmol_diffusion.core.observation import DiscretizedGaussian
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.data import VolumeBatch, VolumeData
 from medmol_diffusion.mri.first_stage import Haar
+from medmol_diffusion.mri.spectrum import CosineSpace, Spectrum
 from medmol_diffusion.mri.transforms import Grid
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.training.model import DiffusionModel
 
+PRIOR = 4
 EXTENTS = 64
 """How many sizes of training scans a model remembers; samples draw theirs from them."""
 
 
 class VolumeNetwork(nn.Module):
-    """A U-Net behind the core's network signature."""
+    """A U-Net behind the core's network signature: cosine coefficients in and out, wavelet channels inside.
 
-    def __init__(self, network: nn.Module) -> None:
+    The U-Net sees the wavelet coefficients y of the whitened scan and log(y^2 + FLOOR), and answers with an offset a
+    and a gain b for each: the output is a + b y. Wavelet coefficients of images are close to Gaussian with a variance
+    that changes from place to place, and for such data the best denoiser is a local gain (Portilla et al. 2003); a
+    U-Net of a few normalised channels would have to learn to multiply before it could say that.
+
+    Args:
+        network: from 2 x 8^levels channels to as many.
+        first_stage: the wavelet packet.
+    """
+
+    FLOOR = 0.05
+
+    def __init__(self, network: nn.Module, first_stage: Haar) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.first_stage = network, first_stage
 
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Tensor:
-        return self.network(z, gamma, condition)
+    def forward(self, z: Tensor, gamma: Tensor, space: CosineSpace, condition: Any = None) -> Tensor:
+        y = self.first_stage.encode(space.decode(z))
+        energy = (y.square() + self.FLOOR).log()
+        offset, gain = self.network(torch.cat([y, energy], 1), gamma, condition).chunk(2, 1)
+        return space.encode(self.first_stage.decode(offset + gain * y))
 
 
 class VolumeDiffusion(DiffusionModel):
-    """Diffusion of scans in the orthonormal Haar domain, with an exact likelihood in voxel space.
+    """Diffusion of scans with an exact likelihood in voxel space.
 
-    A scan v in [-1, 1] becomes the state x = Haar(v - m) on the voxels that are counted, with m the training mean. The
-    map is orthonormal, so log|det| = 0 and p(data | z_0) is a discretised Gaussian for every voxel; padding is not
-    counted.
+    A scan v in [-1, 1] becomes the state x = C(v - m): m is the training mean of each voxel, C the orthonormal cosine
+    transform of the scan's own box, so that log|det| = 0, padding is not counted, and p(data | z_0) is a discretised
+    Gaussian for every voxel. In this basis the second moments of scans are diagonal, or nearly. The network's output
+    is read as the residual of the best linear denoiser, frequency by frequency: a network that outputs zero is the
+    Wiener filter of the training scans' spectrum, and its bound is the code length of the Gaussian with that spectrum.
+    The network itself sees the whitened scan in the wavelet channels of the Haar first stage.
 
     gamma_0 is a resolution: far below the bin width w the bound pays for digits the data do not have (0.43 nats a
     voxel at sigma_0 = 0.17 w, gamma_0 = -13.3 for 256 levels), at sigma_0 = 0.86 w, the default, 0.004.
 
     Args:
         shape: voxels of a scan, multiples of 2^haar_levels.
-        haar_levels: depth of the wavelet packet; 0 works on voxels.
+        haar_levels: depth of the wavelet packet that the network works on; 0 works on voxels.
         intensity_levels: grey levels of the data on [-1, 1].
-        network: a 3-D network from 8^haar_levels channels to as many; a UNet3D of its default size when left out.
+        network: a 3-D network from 2 x 8^haar_levels channels to as many; a UNet3D of its default size when left out.
         schedule: gamma(t) of the bound, of sampling, and of the training noise levels; linear when left out.
         weighting: of the squared error, "simple" (with the linear schedule, the bound itself) or "native".
         gamma_mean, gamma_std: training noise levels gamma ~ N(mean, std^2) instead, cut to the schedule.
         spacing: voxel size of the model's grid in mm: scans to be examined are resampled to it, samples carry it.
 
     Raises:
-        InputError: the shape is not a multiple of 2^haar_levels, or an unknown weighting.
+        InputError: the shape is not a multiple of 2^haar_levels, the network has other channels, or an unknown
+            weighting.
     """
 
     unit = "nats per scan; every voxel of the scan's own grid counts, padding does not"
     default_draws = 16
+    baseline_name = "Gaussian of the training scans' mean and spectrum"
     data_mean: Tensor
-    data_std: Tensor
     extents: Tensor
 
     def __init__(
@@ -95,29 +115,34 @@ class VolumeDiffusion(DiffusionModel):
         spacing: float = 1.0,
     ) -> None:
         super().__init__()
-        self.first_stage = Haar(haar_levels)
-        factor = self.first_stage.factor
+        first_stage = Haar(haar_levels)
+        factor = first_stage.factor
         if len(shape) != 3 or any(size < factor or size % factor for size in shape):
             raise InputError(f"shape {shape} must be three multiples of {factor} for {haar_levels} Haar levels")
         if weighting not in WEIGHTINGS:
             raise InputError(f"unknown weighting '{weighting}': choose one of {', '.join(WEIGHTINGS)}")
         self.grid = Grid((shape[0], shape[1], shape[2]), spacing, levels=intensity_levels)
-        channels = self.first_stage.channels(1)
-        self.network = VolumeNetwork(UNet3D(channels, channels) if network is None else network)
+        channels = 2 * first_stage.channels(1)
+        network = UNet3D(channels, channels) if network is None else network
+        if isinstance(network, UNet3D) and (network.channels_in, network.channels_out) != (channels, channels):
+            raise InputError(
+                f"the network takes {network.channels_in} channels and gives {network.channels_out}: for haar_levels "
+                f"{haar_levels} set channels_in and channels_out to {channels}"
+            )
+        self.network = VolumeNetwork(network, first_stage)
+        self.spectrum = Spectrum()
         self.schedule = LinearGamma(-10.0, 10.0) if schedule is None else schedule
         self.weighting = WEIGHTINGS[weighting]()
         self.levels = (
             UniformTime(self.schedule) if gamma_mean is None else NormalGamma(self.schedule, gamma_mean, gamma_std)
         )
-        self.observation = DiscretizedGaussian(intensity_levels, self.decode)
-        self.register_buffer("data_mean", torch.zeros(()))
-        self.register_buffer("data_std", torch.ones(1, channels, 1, 1, 1))
+        self.register_buffer("data_mean", torch.zeros(1, *shape))
         self.register_buffer("extents", torch.tensor(shape).repeat(EXTENTS, 1))
 
     @property
     def denoiser(self) -> NetworkDenoiser:
-        """The network, read as the residual F of the best linear denoiser of each wavelet channel."""
-        return NetworkDenoiser(self.network, Preconditioned(self.data_std))
+        """The network, read as the residual F of the Wiener filter of the spectrum."""
+        return NetworkDenoiser(self.network, Preconditioned(self.spectrum))
 
     def open_data(self, path: str) -> VolumeData:
         """All scans of a folder, on the model's grid."""
@@ -127,31 +152,18 @@ class VolumeDiffusion(DiffusionModel):
         )
 
     def prepare(self, data: Any) -> None:
-        """Measure the mean, the standard deviation of each wavelet channel and the sizes of the training scans."""
+        """Measure the mean of each voxel, the spectrum and the sizes of the training scans."""
         scans = [data.train[i][:2] for i in range(len(data.train))]
-        total = sum(float((values * mask).sum(dtype=torch.float64)) for values, mask in scans)
-        self.data_mean.fill_(total / sum(int(mask.sum()) for _, mask in scans))
-        squares = torch.zeros_like(self.data_std)
-        for values, mask in scans:
-            x = self.first_stage.encode(((values.to(squares) - self.data_mean) * mask.to(squares))[None])
-            squares += x.square().mean((2, 3, 4), keepdim=True)
-        self.data_std.copy_((squares / len(scans)).sqrt().clamp(min=1e-3))
+        count = torch.stack([mask for _, mask in scans]).sum(0)
+        total = torch.stack([values * mask for values, mask in scans]).double().sum(0)
+        # Where few scans reach, the mean leans on that of all voxels, as if PRIOR more scans had it.
+        self.data_mean.copy_((total + PRIOR * total.sum() / count.sum()) / (count + PRIOR))
+        self.spectrum.fit([self._state(values[None], mask[None]) for values, mask in scans])
         sizes = torch.stack([_extent(mask[0]) for _, mask in scans])
         sizes = sizes[sizes.prod(1).argsort()]
         self.extents.copy_(sizes[torch.linspace(0, len(sizes) - 1, EXTENTS).round().long()])
 
-    def space(self, mask: Tensor) -> Space:
-        """Where the state of scans with counted voxels ``mask`` [B, 1, X, Y, Z] lives."""
-        # Even where every voxel counts: noise is drawn voxel by voxel, so that a scan's does not depend on its
-        # neighbours.
-        return Rotated(
-            Masked(mask, 1),
-            lambda v: self.first_stage.encode(v[..., 0]),
-            lambda y: self.first_stage.decode(y)[..., None],
-            (len(mask), *self._state_shape()),
-        )
-
-    def encode(self, batch: VolumeBatch) -> tuple[Space, Tensor]:
+    def encode(self, batch: VolumeBatch) -> tuple[CosineSpace, Tensor]:
         """(space, clean state x).
 
         Raises:
@@ -162,11 +174,15 @@ class VolumeDiffusion(DiffusionModel):
                 f"scans of {list(batch.data.shape[2:])} voxels do not fit a model of {list(self.grid.shape)}: "
                 "give data.shape and model.model.shape the same sizes"
             )
-        return self.space(batch.mask), self.first_stage.encode((batch.data - self.data_mean) * batch.mask)
+        return self._state(batch.data, batch.mask)
 
-    def decode(self, x: Tensor) -> Tensor:
-        """A state [B, C, ...] -> scans [B, 1, X, Y, Z] in the units of the data."""
-        return self.first_stage.decode(x) + self.data_mean
+    def _state(self, data: Tensor, mask: Tensor) -> tuple[CosineSpace, Tensor]:
+        space = CosineSpace(mask)
+        return space, space.encode(data.to(self.data_mean) - self.data_mean)
+
+    def decode(self, x: Tensor, space: CosineSpace) -> Tensor:
+        """A state -> scans [B, 1, X, Y, Z] in the units of the data; the mean outside what is counted."""
+        return space.decode(x) + self.data_mean
 
     def loss(self, batch: VolumeBatch, generator: Randomness) -> Tensor:
         """[B] weighted squared error per counted voxel."""
@@ -190,13 +206,28 @@ class VolumeDiffusion(DiffusionModel):
             self.schedule,
             space,
             x,
-            self.observation,
+            DiscretizedGaussian(self.grid.levels, partial(self.decode, space=space)),
             (batch.data, batch.mask),
             streams,
             transitions,
             draws,
         )
         return bound.with_terms(log_volume=torch.zeros_like(bound.dim))
+
+    def baseline(self, batch: VolumeBatch) -> Tensor:
+        r"""[B] nats of the Gaussian with the mean and the spectrum of the training scans.
+
+        Data on bin centres have no density, so they are spread evenly over their bins, of width w, before it is taken:
+        $\sum_k \tfrac12 [(x_k^2 + w^2/12) / \lambda_k + \log 2 \pi \lambda_k] - \log w$ with
+        $\lambda_k = s_k^2 + w^2/12$ is its mean over the spreading, and an upper bound on the code length of the grey
+        levels.
+        """
+        space, x = self.encode(batch)
+        width = 2 / (self.grid.levels - 1)
+        spread = width**2 / 12
+        variance = self.spectrum(space).double().square() + spread
+        nats = 0.5 * ((x.double().square() + spread) / variance + (2 * math.pi * variance).log()) - math.log(width)
+        return space.sum(nats)
 
     @torch.no_grad()
     def sample(
@@ -227,7 +258,7 @@ class VolumeDiffusion(DiffusionModel):
             streams = Streams(seed, index)
             extents = self.extents.cpu()[(streams.uniform() * EXTENTS).long()]
             mask = torch.stack([centred_box(extent, self.grid.shape) for extent in extents.tolist()])[:, None]
-            space = self.space(mask.to(self.device))
+            space = CosineSpace(mask.to(self.device))
             z = space.noise(torch.empty(space.shape, device=self.device), streams)
             z_0 = sample(self.denoiser, stepper, gammas, space, z, streams)
             data = self.reconstruct(z_0, gammas[-1], space).cpu()
@@ -239,10 +270,10 @@ class VolumeDiffusion(DiffusionModel):
         return found
 
     @torch.no_grad()
-    def reconstruct(self, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def reconstruct(self, z: Tensor, gamma: Tensor, space: CosineSpace) -> Tensor:
         """E[v | z] of a state at one noise level: [B, 1, X, Y, Z], clipped to [-1, 1]. One network call."""
         x_hat = self.denoiser(z, gamma.to(z.device).expand(len(z)), space).x
-        return self.decode(x_hat).clamp(-1, 1)
+        return self.decode(x_hat, space).clamp(-1, 1)
 
     @torch.no_grad()
     def restore(self, batch: VolumeBatch, gamma: float, steps: int, streams: Streams, sampler: str = "ddim") -> Tensor:
@@ -264,10 +295,6 @@ class VolumeDiffusion(DiffusionModel):
         affine = np.diag([self.grid.spacing or 1.0] * 3 + [1.0])
         affine[:3, 3] = -affine[:3, :3] @ ((np.array(self.grid.shape) - 1) / 2)
         return Volume(data.astype(np.float32), affine, provenance)
-
-    def _state_shape(self) -> tuple[int, ...]:
-        factor = self.first_stage.factor
-        return (self.first_stage.channels(1), *(size // factor for size in self.grid.shape))
 
 
 def centred_box(extent: list[int], shape: tuple[int, int, int]) -> Tensor:

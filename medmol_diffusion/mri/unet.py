@@ -141,6 +141,7 @@ class UNet3D(nn.Module):
             raise InputError(f"UNet3D needs at least one channel and one block a level, not {channels} and {blocks}.")
         self.multiple = 2 ** (len(channels) - 1)
         self.embedding_dim = embedding_dim
+        self.channels_in, self.channels_out = channels_in, channels_out
 
         width = 4 * max(channels[0], 32)
         self.noise = NoiseEmbedding(width)

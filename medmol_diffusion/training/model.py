@@ -23,6 +23,9 @@ class DiffusionModel(nn.Module, ABC):
     default_draws: int = 4
     """Noise draws per example that make a table worth reading."""
 
+    baseline_name: str = ""
+    """The simple model of the same data that a bound must beat to say anything."""
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -42,6 +45,11 @@ class DiffusionModel(nn.Module, ABC):
     @abstractmethod
     def elbo(self, batch: Any, transitions: int = 0, draws: int | None = 1, seed: int = 0) -> Elbo:
         """The bound on -log p of every example, nats."""
+
+    def baseline(self, batch: Any) -> Tensor | None:
+        """[B] nats of ``baseline_name``, on the same data and the same degrees of freedom as ``elbo``; None without
+        one."""
+        return None
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Self:

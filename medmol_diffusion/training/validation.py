@@ -1,13 +1,16 @@
 """The likelihood table: a model's bound over a set of examples, every term with its standard error."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from rich.table import Table
+from torch import Tensor
 
 from medmol_diffusion.core import Elbo
+from medmol_diffusion.core.elbo import LN2
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.model import DiffusionModel
 from medmol_diffusion.training.saved import build, read_data_config
@@ -63,30 +66,52 @@ def validate_model(
     Raises:
         InputError: that part of the data is empty.
     """
+    total = _count(data, split, limit)
+    bounds: list[Elbo] = []
+    done = 0
+    for batch in _batches(data, split, limit):
+        bounds.append(model.elbo(batch.to(model.device), transitions, draws, seed))
+        done += len(batch)
+        if progress is not None:
+            progress(min(done, total), total)
+    return Elbo.concatenate(bounds).take(total)
+
+
+@torch.no_grad()
+def validate_baseline(
+    model: DiffusionModel, data: pl.LightningDataModule, split: str, limit: int | None = None
+) -> Tensor | None:
+    """[examples] nats of the model's baseline on what validate_model looks at, in its order; None without one."""
+    found = [model.baseline(batch.to(model.device)) for batch in _batches(data, split, limit)]
+    known = [nats for nats in found if nats is not None]
+    return torch.cat(known)[: _count(data, split, limit)].cpu() if known else None
+
+
+def _count(data: pl.LightningDataModule, split: str, limit: int | None) -> int:
+    total = len(getattr(data, split))
+    if not total:
+        raise InputError(f"the {split} part of the data is empty: choose another --split, or give --data PATH")
+    return min(total, limit or total)
+
+
+def _batches(data: pl.LightningDataModule, split: str, limit: int | None) -> Iterator[Any]:
+    """The batches of one part of the data that hold the first ``limit`` examples."""
     loaders: dict[str, Any] = {
         "train": data.train_dataloader,
         "validation": data.val_dataloader,
         "test": data.test_dataloader,
     }
-    total = len(getattr(data, split))
-    total = min(total, limit or total)
-    bounds: list[Elbo] = []
-    done = 0
-    for batch in loaders[split]() if total else []:
-        bound = model.elbo(batch.to(model.device), transitions, draws, seed)
-        bounds.append(bound)
-        done += len(batch)
-        if progress is not None:
-            progress(min(done, total), total)
+    done, total = 0, _count(data, split, limit)
+    for batch in loaders[split]():
         if done >= total:
             break
-    if not bounds:
-        raise InputError(f"the {split} part of the data is empty: choose another --split, or give --data PATH")
-    return Elbo.concatenate(bounds).take(total)
+        done += len(batch)
+        yield batch
 
 
-def bound_table(model: DiffusionModel, bound: Elbo) -> Table:
-    """Every term, the total, per degree of freedom, with standard errors; the settings stand in the caption."""
+def bound_table(model: DiffusionModel, bound: Elbo, baseline: Tensor | None = None) -> Table:
+    """Every term, the total, per degree of freedom, with standard errors, and what the baseline gets; the settings
+    stand in the caption."""
     settings = bound.settings
     draws = "" if math.isnan(bound.draw_error) else f" (their standard error: {bound.draw_error:.3f} nats)"
     time = f"T = {settings['transitions']:.0f}" if settings["transitions"] else "continuous time"
@@ -103,4 +128,20 @@ def bound_table(model: DiffusionModel, bound: Elbo) -> Table:
     for name, (mean, error) in bound.summary().items():
         sign = "-" if name == "log_volume" else ""
         table.add_row(f"{sign}{name}", f"{mean:.4f}", f"{error:.4f}", units.get(name, "nats"))
+    if baseline is not None:
+        table.add_section()
+        for name, (mean, error) in baseline_summary(model, bound, baseline).items():
+            table.add_row(name, f"{mean:.4f}", f"{error:.4f}", units["bits_per_dim"])
     return table
+
+
+def baseline_summary(model: DiffusionModel, bound: Elbo, baseline: Tensor) -> dict[str, tuple[float, float]]:
+    """name -> (mean over the examples, its standard error) of the baseline in bits per degree of freedom, and of what
+    the bound is below it, paired by example."""
+    bits = baseline / (bound.dim * LN2)
+    rows = {model.baseline_name: bits, "total below that": bits - bound.bits_per_dim}
+    count = len(bits)
+    return {
+        name: (values.mean().item(), (values.std() / count**0.5).item() if count > 1 else math.nan)
+        for name, values in rows.items()
+    }

@@ -2,10 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core import Dense, Masked, Product, Randomness, Rotated, Space, Streams, ZeroCentre
+from medmol_diffusion.core import Dense, Masked, Product, Randomness, Space, Streams, ZeroCentre
 
 MASK = torch.arange(5) < torch.tensor([5, 2])[:, None]
-Q, _ = torch.linalg.qr(torch.randn(10, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
 
 SPACES: dict[str, Space] = {
     "dense": Dense(torch.zeros(2, 5, 3)),
@@ -14,12 +13,6 @@ SPACES: dict[str, Space] = {
     "zero_centre": ZeroCentre(MASK),
     "zero_centre_plane": ZeroCentre(MASK, 2),
     "product": Product({"positions": ZeroCentre(MASK), "features": Masked(MASK, 2)}),
-    "rotated": Rotated(
-        Masked(MASK, 2),
-        lambda v: (v.flatten(1) @ Q.to(v)).reshape(-1, 2, 5),
-        lambda y: (y.flatten(1) @ Q.to(y).T).reshape(-1, 5, 2),
-        (2, 2, 5),
-    ),
 }
 spaces = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
 

@@ -103,7 +103,7 @@ def test_the_recipes_constants_stand_in_the_bound() -> None:
     excess = bound.terms["reconstruction"] + 4.83752 * degrees
     # An untrained network predicts almost nothing of eps at sigma_0 = 0.003 angstrom: 1/2 a degree of freedom is left.
     torch.testing.assert_close(excess / degrees, torch.full((3,), 0.5, dtype=torch.float64), atol=0.1, rtol=0)
-    torch.testing.assert_close(bound.terms["size"], -torch.log(torch.tensor([0.25, 0.25, 0.5], dtype=torch.float64)))
+    torch.testing.assert_close(bound.terms["size"], -torch.log(torch.tensor([10, 10, 19]).double() / 45))
     assert bound.dim.tolist() == [3.0 * (n - 1) + n * 4 for n in (3, 7, 5)]
 
 

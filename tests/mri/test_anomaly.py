@@ -31,8 +31,8 @@ def head(bright: tuple[int, int, int] | None = None) -> Volume:
 @pytest.fixture(scope="module")
 def model() -> VolumeDiffusion:
     torch.manual_seed(0)
-    made = VolumeDiffusion([16, 16, 16], haar_levels=1, network=UNet3D(8, 8, [8], 1), spacing=4.0)
-    made.data_std.fill_(0.3)
+    made = VolumeDiffusion([16, 16, 16], haar_levels=1, network=UNet3D(16, 16, [8], 1), spacing=4.0)
+    made.spectrum.std.fill_(0.3)
     made.data_mean.fill_(-0.3)
     return made.eval()
 

@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from medmol_diffusion.core import Streams
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import UNet3D, VolumeBatch, VolumeDiffusion
 from medmol_diffusion.mri.model import centred_box
+from medmol_diffusion.mri.spectrum import CosineSpace
 from medmol_diffusion.mri.transforms import quantise
 
 
@@ -29,7 +31,7 @@ class Scans:
 
 
 def tiny(shape: list[int], levels: int = 1) -> VolumeDiffusion:
-    channels = 8**levels
+    channels = 2 * 8**levels
     return VolumeDiffusion(shape, haar_levels=levels, network=UNet3D(channels, channels, [8], 1)).eval()
 
 
@@ -40,15 +42,48 @@ def test_bits_per_dim_of_white_gaussian_scans_are_their_code_length(extent: list
     bin)."""
     scans = Scans(8, (16, 16, 16), extent)
     model = tiny([16, 16, 16], levels)
-    model.prepare(scans)
-    if extent != [16, 16, 16]:
-        model.data_std.fill_(0.2)  # measured with the padding; the counted voxels have this one
+    model.data_mean.fill_(0.1)
+    model.spectrum.std.fill_(0.2)
     bound = model.elbo(scans.batch(), draws=48, seed=0)
     exact = math.log2(0.2 * math.sqrt(2 * math.pi * math.e) * 255 / 2)
     bits, error = bound.summary()["bits_per_dim"]
     assert bound.dim.tolist() == [float(math.prod(extent))] * 8
     assert error < 0.03
     assert bits == pytest.approx(exact, abs=0.01 + 3 * error)
+
+
+def test_bits_per_dim_of_an_untrained_model_are_the_code_length_of_the_spectrum() -> None:
+    """Gaussian scans of one octave of frequencies loud and the rest quiet: a network that outputs zero is their Wiener
+    filter, and the bound is 1/2 log2(2 pi e lambda) - log2 w, averaged over the frequencies."""
+    shape, loud, quiet = (16, 12, 16), 0.6, 0.1
+    space = CosineSpace(torch.ones(24, 1, *shape, dtype=torch.bool))
+    low = [f < 0.5 for f in space.frequencies]
+    std = torch.where(low[0][:, :, None, None] & low[1][:, None, :, None] & low[2][:, None, None], loud, quiet)
+    noise = torch.randn(24, *shape, 1, generator=torch.Generator().manual_seed(0))
+    scans = Scans(24, shape, list(shape))
+    scans.data = torch.from_numpy(quantise(space.decode(std[..., None] * noise).numpy()))
+    scans.train = [(scan, scans.mask, i, "") for i, scan in enumerate(scans.data)]
+    model = tiny(list(shape), 1)
+    model.prepare(scans)
+    model.data_mean.zero_()  # measured on these very scans it would take part of their noise away
+    bits, error = model.elbo(scans.batch(), draws=16, seed=0).summary()["bits_per_dim"]
+    white = 0.5 * math.log2(2 * math.pi * math.e) + math.log2(255 / 2)
+    exact = white + std.log2().mean().item()
+    assert error < 0.03
+    assert bits == pytest.approx(exact, abs=0.02 + 3 * error)
+    assert bits < white + 0.5 * math.log2(std.square().mean().item()) - 0.3  # what one variance for all would cost
+
+
+def test_a_gain_of_the_network_multiplies_the_wavelet_coefficients() -> None:
+    model = tiny([8, 8, 8])
+    space, x = model.encode(Scans(2, (8, 8, 8), [8, 8, 6]).batch())
+
+    class Gain(nn.Module):
+        def forward(self, h: torch.Tensor, gamma: torch.Tensor, condition: None) -> torch.Tensor:
+            return torch.cat([torch.zeros_like(h[:, :8]), torch.full_like(h[:, 8:], 0.5)], 1)
+
+    model.network.network = Gain()
+    torch.testing.assert_close(model.network(x, torch.zeros(2), space), 0.5 * x, rtol=1e-5, atol=1e-5)
 
 
 def test_the_bound_does_not_depend_on_the_batch() -> None:
@@ -66,7 +101,7 @@ def test_what_is_not_counted_stays_out_of_the_state() -> None:
     space, x = model.encode(scans.batch())
     torch.testing.assert_close(space.project(x), x)
     eps = space.noise(x, Streams(0, torch.arange(2)))
-    voxels = model.first_stage.decode(eps)
+    voxels = space.decode(eps)
     outside = ~scans.batch().mask
     assert voxels[outside].abs().max() < 1e-6
     assert voxels[~outside].std().item() == pytest.approx(1, abs=0.15)
@@ -109,6 +144,11 @@ def test_restoring_a_white_scan_takes_it_to_its_posterior_mean() -> None:
     centred = scans.data - model.data_mean
     slope = ((restored - model.data_mean) * centred).sum() / centred.square().sum()
     assert slope.item() == pytest.approx(gain, abs=0.06)
+
+
+def test_a_network_of_other_channels_is_refused_with_the_right_number() -> None:
+    with pytest.raises(InputError, match="channels_in and channels_out to 16"):
+        VolumeDiffusion([16, 16, 16], haar_levels=1, network=UNet3D(8, 16, [8], 1))
 
 
 def test_a_shape_that_does_not_divide_is_refused_with_the_multiple() -> None:
