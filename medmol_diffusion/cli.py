@@ -21,7 +21,25 @@ MOLECULE_SUFFIXES = (".sdf", ".sdf.gz", ".xyz", ".npz")
 SAMPLERS = ("ancestral", "ddim", "heun", "dpm++2m")
 
 
+FIT_HELP = """usage: medmol fit --config FILE [--key value ...]
+
+Trains from a config. Every key of the config can be set on the command line too; the most useful ones:
+
+  --config FILE                     YAML; of several the last wins. Copy one of configs/ to begin with
+  --trainer.default_root_dir DIR    the run folder: config.yaml, checkpoints/, metrics.csv, TensorBoard events
+  --ckpt_path last                  go on where the run in that folder stopped; or a checkpoint file
+  --data.path PATH                  the data
+  --trainer.max_steps N             how long; with --model.decay_steps N, the end of the cosine of the learning rate
+  --trainer.max_time DD:HH:MM:SS    stop in time, saved
+  --trainer.accelerator gpu         with --trainer.devices and --trainer.precision bf16-mixed: as Lightning has them
+  --print_config                    show the whole config, every key with its value, and do nothing else
+"""
+
+
 def fit(arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print(FIT_HELP, end="")
+        return
     from medmol_diffusion.training.fit import fit as train
 
     folder = train(arguments)

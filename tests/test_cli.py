@@ -35,6 +35,8 @@ def test_classes_are_pinned(module: str, name: str) -> None:
 
 
 def test_help_and_version_end_well(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", "--help"])
+    assert "--ckpt_path last" in capsys.readouterr().out
     for arguments in (["--version"], ["--help"], ["sample", "--help"]):
         with pytest.raises(SystemExit) as end:
             main(arguments)
@@ -62,7 +64,10 @@ def test_scans_from_a_run_to_an_anomaly_map(volume_run: Path, tmp_path: Path) ->
     main(["sample", str(volume_run), "-n", "2", "--steps", "2", "-o", str(tmp_path / "scans")])
     assert len(list((tmp_path / "scans").glob("*.nii.gz"))) == 2
     main(["validate", str(volume_run), "--data", str(tmp_path / "scans"), "--json", str(tmp_path / "bound.json")])
-    assert json.loads((tmp_path / "bound.json").read_text())["examples"] == 2
+    bound = json.loads((tmp_path / "bound.json").read_text())
+    assert bound["examples"] == 2
+    gaussian, gain = (mean for mean, _ in bound["baseline"].values())
+    assert gain == pytest.approx(gaussian - bound["terms"]["bits_per_dim"][0])
     scan = sorted(write_scans(tmp_path / "real", 3).glob("*.nii.gz"))[0]
     main(["detect", str(volume_run), str(scan), "-o", str(tmp_path / "found")])
     anomaly = nib.load(tmp_path / "found" / "sub-00_T1w_anomaly.nii.gz")

@@ -29,6 +29,7 @@ from medmol_diffusion.core import (
 )
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.objective import draw, weighted_error
+from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.data import MoleculeData
 from medmol_diffusion.molecules.egnn import EGNN
 from medmol_diffusion.molecules.features import ELEMENT_SCALE, Layout
@@ -200,7 +201,12 @@ class MoleculeDiffusion(DiffusionModel):
             spacing: of the grid, "time" or "gamma".
             pair_budget: the largest sum of N^2 in one batch.
             progress: called with the number of molecules finished, after every batch.
+
+        Raises:
+            InputError: count is below 1, or an unknown sampler or spacing.
         """
+        if count < 1:
+            raise InputError(f"count is how many molecules to generate: at least 1, not {count}")
         stepper = stepper_named(sampler)
         gammas = grid(self.schedule, steps, spacing)
         index = torch.arange(count)

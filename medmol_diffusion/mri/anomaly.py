@@ -89,7 +89,7 @@ class Detection:
     Attributes:
         scan: the scan, in its own units.
         map: anomaly of every voxel, in the model's units (the range of intensities is 2); 0 outside the head.
-        restored: the model's healthy version, in the model's units.
+        restored: the model's healthy version, in the scan's own units.
         inside: bool, the voxels that are scored.
         score: of the whole scan.
         percentile: share of the calibration scans with a lower score, in percent; None before calibration.
@@ -154,9 +154,10 @@ class AnomalyDetector:
         found = postprocess(residual(batch.data, restored)[0, 0].cpu().numpy(), inside)
         score = scan_score(found, inside)
         on_grid = replace(prepared.volume, provenance={"source": name, "method": self.method})
+        healthy = prepared.intensities(restored[0, 0].cpu().numpy())
         own = [
             replace(on_grid, data=data).resample(like=volume, order=order, value=value)
-            for data, order, value in ((found, 1, 0.0), (restored[0, 0].cpu().numpy(), 1, -1.0), (inside, 0, 0.0))
+            for data, order, value in ((found, 1, 0.0), (healthy, 1, prepared.window[0]), (inside, 0, 0.0))
         ]
         percentile = None if self.healthy_scores is None else float((self.healthy_scores < score).mean() * 100)
         return Detection(volume, own[0], own[1], own[2].data > 0.5, score, percentile)

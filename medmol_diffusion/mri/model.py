@@ -79,7 +79,7 @@ class VolumeDiffusion(DiffusionModel):
     The network itself sees the whitened scan in the wavelet channels of the Haar first stage.
 
     gamma_0 is a resolution: far below the bin width w the bound pays for digits the data do not have (0.43 nats a
-    voxel at sigma_0 = 0.17 w, gamma_0 = -13.3 for 256 levels), at sigma_0 = 0.86 w, the default, 0.004.
+    voxel at sigma_0 = 0.17 w, gamma_0 = -13.3 for 256 levels), at sigma_0 = 0.86 w, the default, 0.003.
 
     Args:
         shape: voxels of a scan, multiples of 2^haar_levels.
@@ -250,7 +250,12 @@ class VolumeDiffusion(DiffusionModel):
             spacing: of the grid, "time" or "gamma".
             batch_size: scans at a time.
             progress: called with the number of scans finished, after every batch.
+
+        Raises:
+            InputError: count is below 1, or an unknown sampler or spacing.
         """
+        if count < 1:
+            raise InputError(f"count is how many scans to generate: at least 1, not {count}")
         stepper = stepper_named(sampler)
         gammas = grid(self.schedule, steps, spacing)
         found: list[Volume] = []

@@ -75,8 +75,7 @@ def detection_sheet(found: Detection, truth: Volume | None = None, dpi: int = 11
                 strength = np.clip(plane / top, 0, 1) ** 0.5
                 axis.imshow(plane, cmap="inferno", vmin=0, vmax=top, alpha=strength, aspect=aspect)
             else:
-                limits = (low, high) if title == "scan" else (-1, 1)
-                axis.imshow(plane, cmap="gray", vmin=limits[0], vmax=limits[1], aspect=aspect)
+                axis.imshow(plane, cmap="gray", vmin=low, vmax=high, aspect=aspect)
             if outline is not None and outline[row].any():
                 axis.contour(outline[row] > 0.5, levels=[0.5], colors="cyan", linewidths=0.8)
         axes[0, column].set_title(title, color="white", fontsize=10)

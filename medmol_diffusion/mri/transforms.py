@@ -12,19 +12,18 @@ from torch import Tensor
 from medmol_diffusion.mri.volume import Volume
 
 
-def normalise(data: np.ndarray, mask: np.ndarray | None = None, lower: float = 0.5, upper: float = 99.5) -> np.ndarray:
-    """Map the intensity percentiles `lower` and `upper` to -1 and 1, linearly, and clip. float32, the shape of `data`.
-
-    Args:
-        data: (X, Y, Z), any scale.
-        mask: bool (X, Y, Z), voxels over which the percentiles are taken; None means all.
-        lower, upper: percentiles in [0, 100].
-    """
-    values = data if mask is None or not mask.any() else data[mask]
-    low, high = np.percentile(values, [lower, upper])
+def window(data: np.ndarray, lower: float = 0.5, upper: float = 99.5) -> tuple[float, float]:
+    """The percentiles `lower` and `upper`, in [0, 100], of intensities on any scale: what `normalise` maps to -1 and
+    1."""
+    low, high = (float(value) for value in np.percentile(data, [lower, upper]))
     if high <= low:  # nearly constant but for a few voxels: the whole range still shows them
-        low, high = float(values.min()), float(values.max())
-    scaled = 2 * (data.astype(np.float64) - low) / max(high - low, np.finfo(np.float32).tiny) - 1
+        return float(data.min()), float(data.max())
+    return low, high
+
+
+def normalise(data: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Map `low` and `high` to -1 and 1, linearly, and clip. float32, the shape of `data`."""
+    scaled = 2 * (data.astype(np.float64) - low) / max(high - low, float(np.finfo(np.float32).tiny)) - 1
     return np.clip(scaled, -1, 1).astype(np.float32)
 
 
@@ -88,11 +87,13 @@ def bend(data: Tensor, amount: float, levels: int, generator: torch.Generator) -
 @dataclass(frozen=True)
 class Prepared:
     """A scan on the common grid: `volume` on bin centres; `box` (3, 2), first and one past the last voxel along each
-    axis that are the scan's own; `cropped`, whether some of its voxels fell off the grid."""
+    axis that are the scan's own; `cropped`, whether some of its voxels fell off the grid; `window`, the intensities of
+    the scan that became -1 and 1."""
 
     volume: Volume
     box: np.ndarray
     cropped: bool
+    window: tuple[float, float]
 
     @property
     def mask(self) -> np.ndarray:
@@ -100,6 +101,11 @@ class Prepared:
         mask = np.zeros(self.volume.shape, dtype=bool)
         mask[tuple(slice(start, stop) for start, stop in self.box)] = True
         return mask
+
+    def intensities(self, x: np.ndarray) -> np.ndarray:
+        """Values in [-1, 1] in the scan's own units, float32: undoes the normalisation."""
+        low, high = self.window
+        return (low + (x.astype(np.float64) + 1) / 2 * (high - low)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -126,11 +132,12 @@ class Grid:
         volume = volume.reorient(self.orientation)
         if self.spacing is not None:
             volume = volume.resample(self.spacing)
-        data = quantise(normalise(volume.data), self.levels)
+        limits = window(volume.data)
+        data = quantise(normalise(volume.data, *limits), self.levels)
         prepared = replace(volume, data=data).crop_or_pad(self.shape, value=-1.0)
         sizes = list(zip(self.shape, volume.shape, strict=True))
         box = [(start := max(0, (new - old) // 2), start + min(new, old)) for new, old in sizes]
-        return Prepared(prepared, np.array(box), any(old > new for new, old in sizes))
+        return Prepared(prepared, np.array(box), any(old > new for new, old in sizes), limits)
 
 
 def common_grid(volumes: Sequence[Volume]) -> Grid:

@@ -154,7 +154,8 @@ def step_of(checkpoint: Path) -> int:
         return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
     except Exception as error:  # a damaged or hostile checkpoint fails in as many ways as pickle has
         raise InputError(
-            f"{checkpoint} cannot be read as a checkpoint of plain tensors: {str(error).splitlines()[0]}"
+            f"{checkpoint} cannot be read as a checkpoint of plain tensors: it is damaged, cut short or not written "
+            "by medmol fit; resume from another by --ckpt_path FILE, or start in a new trainer.default_root_dir"
         ) from error
 
 

@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from medmol_diffusion import __version__
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.model import DiffusionModel
 
@@ -111,14 +112,18 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         try:
             return load_file(folder / WEIGHTS)
         except Exception as error:  # safetensors raises its own unexported error types
-            raise InputError(f"{folder / WEIGHTS} cannot be read: {error}; export the model again") from error
+            raise InputError(
+                f"{folder / WEIGHTS} cannot be read: it is damaged or cut short; export the model again"
+            ) from error
     checkpoint = folder / CHECKPOINT
     if not checkpoint.is_file():
         raise InputError(f"{folder} holds neither {WEIGHTS} nor {CHECKPOINT}: train it, or export it again")
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:  # a damaged or hostile checkpoint fails in as many ways as pickle has
-        raise InputError(f"{checkpoint} cannot be read as plain tensors: {str(error).splitlines()[0]}") from error
+        raise InputError(
+            f"{checkpoint} cannot be read as plain tensors: it is damaged, cut short, or was not written by medmol fit"
+        ) from error
     return {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
 
 
@@ -130,13 +135,51 @@ def export_model(source: str | Path, destination: str | Path, card: str = "") ->
     """
     folder, out = find_model(source), Path(destination)
     config = read_model_config(folder)
-    build(config)  # a config that cannot be built again is not worth exporting
-    weights = {name: value.contiguous() for name, value in _read_weights(folder).items()}
+    model = load_model(folder)  # what cannot be built again is not worth exporting
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / f".{WEIGHTS}.part"
     save_file(weights, temporary)
     os.replace(temporary, out / WEIGHTS)
     (out / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
     if card or not (out / CARD).exists():
-        (out / CARD).write_text(card or f"# {out.name}\n\n{config['class_path'].rpartition('.')[2]}.\n")
+        (out / CARD).write_text(card or _card(model, folder, out))
     return out
+
+
+def _card(model: DiffusionModel, source: Path, out: Path) -> str:
+    """What the model is, what it was trained on as far as its folder says, and how to use it."""
+    kind = type(model)
+    module = kind.__module__.rpartition(".")[0]
+    about = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    facts = [("model", f"{kind.__name__}: {about}"), ("parameters", f"{parameters:,}")]
+    run = yaml.safe_load((source / CONFIG).read_text())
+    if run.get("data"):
+        arguments = run["data"].get("init_args") or {}
+        name = Path(arguments["path"]).name if arguments.get("path") else "embedded data"
+        facts.append(("trained on", f"{name} ({run['data']['class_path'].rpartition('.')[2]})"))
+    if (source / CHECKPOINT).is_file():
+        steps = torch.load(source / CHECKPOINT, map_location="cpu", weights_only=True)["global_step"]
+        facts.append(("optimiser steps", f"{steps:,}; the weights are their moving average"))
+    facts.append(("made with", f"medmol_diffusion {__version__}"))
+    return "\n".join(
+        [
+            f"# {out.name}",
+            "",
+            "| | |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in facts),
+            "",
+            f"    medmol sample {out.name} -o ...",
+            f"    medmol validate {out.name} --data ...",
+            "",
+            "```python",
+            f"from {module} import {kind.__name__}",
+            "",
+            f'model = {kind.__name__}.from_pretrained("{out.name}")',
+            "samples = model.sample(4, seed=0)",
+            "```",
+            "",
+        ]
+    )

@@ -107,6 +107,11 @@ def test_the_recipes_constants_stand_in_the_bound() -> None:
     assert bound.dim.tolist() == [3.0 * (n - 1) + n * 4 for n in (3, 7, 5)]
 
 
+def test_no_molecules_are_refused() -> None:
+    with pytest.raises(InputError, match="at least 1, not 0"):
+        model().sample(0)
+
+
 def test_samples_depend_on_seed_and_index_alone() -> None:
     made = model(torch.float32)
     many, few = (made.sample(6, steps=4, seed=3, pair_budget=budget) for budget in (10_000, 64))

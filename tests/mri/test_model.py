@@ -10,6 +10,7 @@ from torch import nn
 from medmol_diffusion.core import Streams
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import UNet3D, VolumeBatch, VolumeDiffusion
+from medmol_diffusion.mri.data import collate
 from medmol_diffusion.mri.model import centred_box
 from medmol_diffusion.mri.spectrum import CosineSpace
 from medmol_diffusion.mri.transforms import quantise
@@ -56,21 +57,23 @@ def test_bits_per_dim_of_an_untrained_model_are_the_code_length_of_the_spectrum(
     """Gaussian scans of one octave of frequencies loud and the rest quiet: a network that outputs zero is their Wiener
     filter, and the bound is 1/2 log2(2 pi e lambda) - log2 w, averaged over the frequencies."""
     shape, loud, quiet = (16, 12, 16), 0.6, 0.1
-    space = CosineSpace(torch.ones(24, 1, *shape, dtype=torch.bool))
+    space = CosineSpace(torch.ones(120, 1, *shape, dtype=torch.bool))
     low = [f < 0.5 for f in space.frequencies]
     std = torch.where(low[0][:, :, None, None] & low[1][:, None, :, None] & low[2][:, None, None], loud, quiet)
-    noise = torch.randn(24, *shape, 1, generator=torch.Generator().manual_seed(0))
-    scans = Scans(24, shape, list(shape))
+    noise = torch.randn(120, *shape, 1, generator=torch.Generator().manual_seed(0))
+    scans = Scans(120, shape, list(shape))
     scans.data = torch.from_numpy(quantise(space.decode(std[..., None] * noise).numpy()))
     scans.train = [(scan, scans.mask, i, "") for i, scan in enumerate(scans.data)]
     model = tiny(list(shape), 1)
     model.prepare(scans)
-    model.data_mean.zero_()  # measured on these very scans it would take part of their noise away
-    bits, error = model.elbo(scans.batch(), draws=16, seed=0).summary()["bits_per_dim"]
+    batch = collate(scans.train[:24])
+    bits, error = model.elbo(batch, draws=16, seed=0).summary()["bits_per_dim"]
     white = 0.5 * math.log2(2 * math.pi * math.e) + math.log2(255 / 2)
     exact = white + std.log2().mean().item()
     assert error < 0.03
     assert bits == pytest.approx(exact, abs=0.02 + 3 * error)
+    baseline = model.baseline(batch) / (math.prod(shape) * math.log(2))
+    assert baseline.mean().item() == pytest.approx(exact, abs=0.02)
     assert bits < white + 0.5 * math.log2(std.square().mean().item()) - 0.3  # what one variance for all would cost
 
 
@@ -144,6 +147,11 @@ def test_restoring_a_white_scan_takes_it_to_its_posterior_mean() -> None:
     centred = scans.data - model.data_mean
     slope = ((restored - model.data_mean) * centred).sum() / centred.square().sum()
     assert slope.item() == pytest.approx(gain, abs=0.06)
+
+
+def test_no_scans_are_refused() -> None:
+    with pytest.raises(InputError, match="at least 1, not 0"):
+        tiny([8, 8, 8]).sample(0)
 
 
 def test_a_network_of_other_channels_is_refused_with_the_right_number() -> None:

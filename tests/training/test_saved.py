@@ -18,6 +18,12 @@ from medmol_diffusion.training.validation import open_data, validate_model
 def test_export_keeps_the_molecule_model(molecule_run: Path, tmp_path: Path) -> None:
     exported = export_model(molecule_run, tmp_path / "out")
     assert {file.name for file in exported.iterdir()} == {"model.safetensors", "config.yaml", "card.md"}
+    card = (exported / "card.md").read_text()
+    assert "| optimiser steps | 2;" in card
+    assert "(MoleculeData)" in card
+    assert 'MoleculeDiffusion.from_pretrained("out")' in card
+    again = export_model(exported, tmp_path / "again")  # an exported folder knows no run
+    assert "optimiser steps" not in (again / "card.md").read_text()
     samples = [
         MoleculeDiffusion.from_pretrained(folder).sample(3, steps=2, sizes=torch.full((3,), 4))
         for folder in (molecule_run, exported)
