@@ -37,7 +37,8 @@ from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.training.model import DiffusionModel
 
-PRIOR = 4
+SHRINKAGE = 4
+"""The mean of a voxel leans on that of all voxels as if so many more scans had it there."""
 EXTENTS = 64
 """How many sizes of training scans a model remembers; samples draw theirs from them."""
 
@@ -153,13 +154,16 @@ class VolumeDiffusion(DiffusionModel):
 
     def prepare(self, data: Any) -> None:
         """Measure the mean of each voxel, the spectrum and the sizes of the training scans."""
-        scans = [data.train[i][:2] for i in range(len(data.train))]
-        count = torch.stack([mask for _, mask in scans]).sum(0)
-        total = torch.stack([values * mask for values, mask in scans]).double().sum(0)
-        # Where few scans reach, the mean leans on that of all voxels, as if PRIOR more scans had it.
-        self.data_mean.copy_((total + PRIOR * total.sum() / count.sum()) / (count + PRIOR))
-        self.spectrum.fit([self._state(values[None], mask[None]) for values, mask in scans])
-        sizes = torch.stack([_extent(mask[0]) for _, mask in scans])
+        scans = data.train
+        count, total = torch.zeros(2, *self.data_mean.shape, dtype=torch.float64)
+        extents = []
+        for values, mask, *_ in (scans[i] for i in range(len(scans))):
+            count += mask
+            total += values * mask
+            extents.append(_extent(mask[0]))
+        self.data_mean.copy_((total + SHRINKAGE * total.sum() / count.sum()) / (count + SHRINKAGE))
+        self.spectrum.fit(self._state(scans[i][0][None], scans[i][1][None]) for i in range(len(scans)))
+        sizes = torch.stack(extents)
         sizes = sizes[sizes.prod(1).argsort()]
         self.extents.copy_(sizes[torch.linspace(0, len(sizes) - 1, EXTENTS).round().long()])
 

@@ -1,6 +1,6 @@
 """The cosine spectrum of scans: the basis in which noise and data are both diagonal, or nearly."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 
 import torch
@@ -68,7 +68,7 @@ class Spectrum(nn.Module):
         super().__init__()
         self.register_buffer("std", torch.ones(BINS, BINS, BINS))
 
-    def fit(self, states: Sequence[tuple[CosineSpace, Tensor]]) -> None:
+    def fit(self, states: Iterable[tuple[CosineSpace, Tensor]]) -> None:
         """Measure it on states [1, X, Y, Z, 1]; bins in which none falls take their neighbour's."""
         total, count = torch.zeros(2, BINS**3, dtype=torch.float64)
         for space, x in states:
