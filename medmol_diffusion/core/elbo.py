@@ -37,8 +37,8 @@ class Elbo:
         draw_variance: [B] variance of the mean over draws; NaN where it cannot be told: for one draw, and for the sum
             over all T, which holds one draw of noise at every level.
         settings: what the figure depends on: gamma_0, gamma_1, transitions (0 for the continuous bound), draws.
-        map: the diffusion integrand before it is summed over the space, of the state's shape: a voxel or per-atom
-        score.
+        map: 1/2 w(gamma) (eps - eps_hat)^2 before it is summed, where the elements of the space lie (Space.localise): a
+            score of each voxel or atom. With the fixed reverse variance its sum is the diffusion term.
     """
 
     terms: dict[str, Tensor]
@@ -179,7 +179,7 @@ def elbo(
     uniform = None if exact else stratified_uniforms(batch, repeats, generator).to(device)
     total = torch.zeros(repeats, batch, dtype=torch.float64, device=device)
     reconstruction = torch.zeros(1 if exact else repeats, batch, dtype=torch.float64, device=device)
-    integrand_sum = torch.zeros_like(x)
+    local = torch.zeros_like(space.localise(x))
     for k in range(repeats):
         eps = space.noise(x, generator)
         if transitions:
@@ -189,14 +189,17 @@ def elbo(
             gamma = schedule.gamma(step / transitions)
             prediction = denoiser(diffuse(x, eps, gamma), gamma, space, condition)
             gamma_s = schedule.gamma((step - 1) / transitions)
+            weight = transitions * torch.expm1(gamma - gamma_s)
             integrand = transitions * transition_kl(prediction, x, eps, gamma_s)
         else:
             assert uniform is not None
             gamma = schedule.gamma(uniform[k])
             prediction = denoiser(diffuse(x, eps, gamma), gamma, space, condition)
-            integrand = continuous_integrand(prediction, x, eps, schedule.derivative(uniform[k]))
+            weight = schedule.derivative(uniform[k])
+            integrand = continuous_integrand(prediction, x, eps, weight)
         total[k] = space.sum(integrand)
-        integrand_sum += integrand
+        error = space.localise(prediction.eps_error(x, eps))
+        local += 0.5 * per_example(weight, error) * error.square()
     for k in range(len(reconstruction)):
         z_0 = diffuse(x, space.noise(x, generator), gamma_0)
         x_hat, x_variance = None, None
@@ -221,5 +224,5 @@ def elbo(
             "transitions": float(transitions),
             "draws": float(repeats),
         },
-        map=integrand_sum / repeats,
+        map=local / repeats,
     )

@@ -31,6 +31,11 @@ class Space(ABC):
     def dim(self) -> Tensor:
         """[B] degrees of freedom, float64."""
 
+    def localise(self, v: Tensor) -> Tensor:
+        """A vector of the space in the orthonormal coordinates that have a place, as voxels and atoms do; ``v`` itself
+        unless the states are coefficients of another basis."""
+        return v
+
     def sum(self, v: Tensor) -> Tensor:
         """[B] sum of an element-wise quantity ``v`` [B, ...] over the elements that belong to the space."""
         return v.flatten(1).sum(1)

@@ -55,6 +55,9 @@ class CosineSpace(Masked):
         v = torch.einsum("bki,bxky->bxiy", y, v)
         return torch.einsum("bki,bxyk->bxyi", z, v)[:, None]
 
+    def localise(self, v: Tensor) -> Tensor:
+        return self.decode(v)
+
 
 class Spectrum(nn.Module):
     """Standard deviation of the cosine coefficients of a set of scans, by frequency.

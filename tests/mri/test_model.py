@@ -77,6 +77,22 @@ def test_bits_per_dim_of_an_untrained_model_are_the_code_length_of_the_spectrum(
     assert bits < white + 0.5 * math.log2(std.square().mean().item()) - 0.3  # what one variance for all would cost
 
 
+def test_the_map_of_the_bound_lies_on_the_voxels_and_sums_to_the_diffusion_term() -> None:
+    """One bright voxel is what a white model finds least likely, and the map shows where it is."""
+    scans = Scans(1, (16, 16, 16), [16, 12, 16], std=0.05)
+    scans.data[0, 0, 5, 9, 3] = 1.0
+    model = tiny([16, 16, 16])
+    model.data_mean.fill_(0.1)
+    model.spectrum.std.fill_(0.05)
+    bound = model.elbo(scans.batch(), draws=64)
+    assert bound.map is not None
+    assert bound.map.shape == scans.data.shape
+    torch.testing.assert_close(bound.map.sum().double(), bound.terms["diffusion"].sum(), rtol=1e-4, atol=0)
+    assert (bound.map[~scans.batch().mask].abs() < 1e-6).all()
+    peak = np.unravel_index(int(bound.map[0, 0].argmax()), scans.data.shape[2:])
+    assert peak == (5, 9, 3)
+
+
 def test_a_gain_of_the_network_multiplies_the_wavelet_coefficients() -> None:
     model = tiny([8, 8, 8])
     space, x = model.encode(Scans(2, (8, 8, 8), [8, 8, 6]).batch())
