@@ -34,6 +34,13 @@ MEANING = {
     VolumeDiffusion.baseline_name: "bits per voxel of a model without a network",
     "total below that": "bits per voxel that the network is worth, paired by head",
 }
+HEADINGS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "dice": "Dice",
+    "dice_per_scan": "Dice, mean of scans",
+    "best_dice": "best possible Dice",
+}
 SHAPE = [32, 40, 32]
 MOLECULE_STEPS, VOLUME_STEPS = 4000, 1600
 
@@ -209,8 +216,13 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
     report.png(picture, "The largest of 6 lesions, its true outline in cyan: scan, restored scan, one_shot map.")
     figures = next(iter(evaluations.values()))
     report.table(
-        ["method", *(f"{name}, {note}" for name, _, _, note in figures)],
+        ["method", *(HEADINGS[name] for name, *_ in figures)],
         [(method, *(f"{value} ({interval})" for _, value, interval, _ in row)) for method, row in evaluations.items()],
+    )
+    report.text(
+        "AUROC, AUPRC and Dice are over the voxels of all heads together; the best possible Dice takes its threshold "
+        "from the truth, so it is a ceiling and no result. In brackets, 95 % intervals over the heads. The method "
+        "smoothing is the baseline without a model."
     )
     _curve_section(report, run)
 
