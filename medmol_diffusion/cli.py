@@ -40,6 +40,8 @@ def fit(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(FIT_HELP, end="")
         return
+    if not arguments:
+        raise InputError("fit needs a config: medmol fit --config FILE; medmol fit --help says more")
     from medmol_diffusion.training.fit import fit as train
 
     folder = train(arguments)
@@ -62,6 +64,7 @@ def validate(options: argparse.Namespace) -> None:
     from medmol_diffusion.training.validation import (
         baseline_summary,
         bound_table,
+        chosen,
         open_data,
         validate_baseline,
         validate_model,
@@ -71,7 +74,7 @@ def validate(options: argparse.Namespace) -> None:
     data, split = open_data(model, options.model, options.data, options.split)
     transitions = model.default_transitions if options.steps is None else options.steps
     draws = options.draws or model.default_draws
-    with Bar("bound", min(len(getattr(data, split)), options.limit or sys.maxsize), transient=True) as bar:
+    with Bar("bound", len(chosen(data, split, options.limit)), transient=True) as bar:
         bound = validate_model(
             model, data, split, transitions, draws, options.seed, options.limit, lambda done, _: bar.reach(done)
         )
@@ -114,23 +117,30 @@ def score(options: argparse.Namespace) -> None:
             raise InputError("scans are scored against real ones: give --reference FOLDER")
         scores: Any = score_volumes(read_folder(path), read_folder(options.reference), seed=options.seed)
     else:
-        from medmol_diffusion.molecules import read_molecules
         from medmol_diffusion.molecules.metrics import score_molecules, smiles_of
 
-        molecules, bad = read_molecules(path)
-        if not molecules:
-            raise InputError(f"{path}: none of its {len(bad)} records can be read; the first: {bad[0].reason}")
-        for record in bad[:10]:
-            console.print(f"[yellow]skipped[/] record {record.index} {escape(record.name)}: {escape(record.reason)}")
-        if bad:
-            console.print(f"[yellow]{len(bad)} of {len(bad) + len(molecules)} records could not be read[/]")
-        reference = None if options.reference is None else smiles_of(read_molecules(options.reference)[0])
+        molecules = _readable(path)
+        reference = None if options.reference is None else smiles_of(_readable(Path(options.reference)))
         scores = score_molecules(molecules, reference, seed=options.seed)
     table = Table("score", "value", "95 % interval", "n", title=escape(str(path)))
     for row in scores.rows():
         table.add_row(*row)
     console.print(table)
     _write_json(options.json, scores.to_dict())
+
+
+def _readable(path: Path) -> list[Any]:
+    """The molecules of a file; the records that cannot be read are listed and counted."""
+    from medmol_diffusion.molecules import read_molecules
+
+    molecules, bad = read_molecules(path)
+    if not molecules:
+        raise InputError(f"{path}: none of its {len(bad)} records can be read; the first: {bad[0].reason}")
+    for record in bad[:10]:
+        console.print(f"[yellow]skipped[/] {escape(str(path))}: {escape(str(record))}")
+    if bad:
+        console.print(f"[yellow]{len(bad)} of {len(bad) + len(molecules)} records could not be read[/]")
+    return molecules
 
 
 def detect(options: argparse.Namespace) -> None:
@@ -140,13 +150,19 @@ def detect(options: argparse.Namespace) -> None:
     from medmol_diffusion.mri.volume import Volume, find_scans, read_scans, stem
 
     out = Path(options.output)
+    files = [Path(scan) for scan in options.scans]
+    names = [stem(file) for file in files]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(
+            f"several scans are called {twice[0]}, and their results would lie in one file: give them apart"
+        )
     detector = AnomalyDetector(_load(options.model, options.device), options.method, options.seed)
     masks = None if options.masks is None else Path(options.masks)
     if options.healthy:
         detector.calibrate(find_scans(options.healthy))
-    found, names, truth = [], [], []
+    found, done, truth = [], [], []
     with Bar(options.method, len(options.scans), transient=True) as bar:
-        for file, volume in read_scans([Path(scan) for scan in options.scans]):
+        for file, volume in read_scans(files):
             mask = None if masks is None else Volume.read(masks / file.name, constant=True)
             truth += [] if mask is None else [mask]
             detection = detector.detect(volume)
@@ -155,19 +171,19 @@ def detect(options: argparse.Namespace) -> None:
             detection.restored.write(out / f"{stem(file)}_restored.nii.gz")
             (out / f"{stem(file)}.png").write_bytes(detection_sheet(detection, mask))
             found.append(detection)
-            names.append(str(file))
+            done.append(str(file))
             bar.reach(len(found))
     table = Table(
         "scan", "score", "percentile of healthy", title=f"{options.method}: mean of the highest 1 % of the map"
     )
-    for name, detection in zip(names, found, strict=True):
+    for name, detection in zip(done, found, strict=True):
         known = "" if detection.percentile is None else f"{detection.percentile:.0f}"
         table.add_row(escape(stem(name)), f"{detection.score:.4f}", known)
     console.print(table)
     summary: dict[str, Any] = {
         "method": options.method,
         "threshold": detector.threshold,
-        "scores": {name: detection.score for name, detection in zip(names, found, strict=True)},
+        "scores": {name: detection.score for name, detection in zip(done, found, strict=True)},
     }
     if truth:
         evaluation = evaluate(found, truth, detector.threshold)
@@ -244,7 +260,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--draws", type=_at_least(1), help="noise draws per example (default: 4 for molecules, 16 for scans)"
     )
-    sub.add_argument("--limit", type=_at_least(1), help="look at this many examples only")
+    sub.add_argument("--limit", type=_at_least(1), help="look at this many examples only, drawn at random")
     sub.add_argument("--json", metavar="FILE", help="write the figures there too")
 
     sub = verb(

@@ -82,7 +82,7 @@ def test_bad_records_are_listed_and_the_rest_is_scored(tmp_path: Path, capsys: p
     file.write_text(BROKEN_RECORD + file.read_text())
     main(["score", str(file), "--json", str(tmp_path / "scores.json")])
     said = " ".join(capsys.readouterr().out.split())
-    assert "record 0 broken" in said
+    assert "record 1 (broken)" in said
     assert "1 of 4 records" in said
     assert (tmp_path / "scores.json").exists()
 
@@ -102,6 +102,25 @@ def test_unknown_element(molecule_run: Path, tmp_path: Path, capsys: pytest.Capt
     said = refusal(["validate", str(molecule_run), "--data", str(file)], capsys)
     assert str(file) in said
     assert "Si" in said
+
+
+def test_a_symbol_that_is_no_element_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "odd.sdf"
+    write_sdf(random_molecules(1), file)
+    lines = file.read_text().splitlines()
+    lines[4] = f"{lines[4][:31]}Xx {lines[4][34:]}"
+    file.write_text("\n".join(lines) + "\n")
+    assert "'Xx' is not an element symbol" in refusal(["score", str(file)], capsys)
+
+
+def test_references_that_cannot_be_read_are_not_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad, mixed = (tmp_path / f"{name}.sdf" for name in ("good", "bad", "mixed"))
+    write_sdf(random_molecules(3), good)
+    bad.write_text(BROKEN_RECORD)
+    mixed.write_text(BROKEN_RECORD + good.read_text())
+    assert str(bad) in refusal(["score", str(good), "--reference", str(bad)], capsys)
+    main(["score", str(good), "--reference", str(mixed)])
+    assert "1 of 4 records" in " ".join(capsys.readouterr().out.split())
 
 
 # arguments with {run} {scans} (models), {tmp}; words that must be in the sentence
@@ -125,6 +144,8 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "method": (["detect", "{scans}", "{tmp}/a.nii", "-o", "{tmp}/out", "--method", "magic"], ["magic", "one_shot"]),
     "detect_molecules": (["detect", "{run}", "{tmp}/a.nii", "-o", "{tmp}/out"], ["MoleculeDiffusion"]),
     "healthy": (["detect", "{scans}", "{tmp}/a.nii", "-o", "{tmp}/out", "--healthy", "{tmp}/none"], ["{tmp}/none"]),
+    "same_names": (["detect", "{scans}", "{tmp}/a.nii", "{tmp}/b/a.nii", "-o", "{tmp}/out"], ["several", "called a"]),
+    "fit_nothing": (["fit"], ["--config"]),
     "score_missing": (["score", "{tmp}/none.sdf"], ["{tmp}/none.sdf"]),
     "score_suffix": (["score", "{tmp}/file.txt"], ["{tmp}/file.txt"]),
     "score_markup": (["score", "{tmp}/[/red].sdf"], ["{tmp}/[/red].sdf"]),
@@ -202,7 +223,6 @@ def test_bad_flags_of_fit(molecule_config: Path, tmp_path: Path, capsys: pytest.
     assert "--model.foo" in refusal([*given, "--model.foo", "1"], capsys)
     assert "--optimizer" in refusal([*given, "--optimizer", "torch.optim.SGD"], capsys)
     assert "last.ckpt" in refusal([*given, "--ckpt_path", "last"], capsys)
-    assert "model.model" in refusal(["fit"], capsys)
     assert "default_root_dir" in refusal(given[:3], capsys)
     assert not (tmp_path / "run").exists()
 

@@ -5,6 +5,7 @@ typical single bond + 10 pm is bonded, inside that closer than a double bond + 5
 triple bond + 3 pm triple; an atom is stable when its orders sum to an allowed valence exactly.
 """
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,8 @@ VALENCES: dict[str, tuple[int, ...]] = {
 }  # fmt: skip
 CHARGED = {("N", 4): 1, ("O", 3): 1, ("O", 1): -1, ("B", 4): -1}
 """The formal charge that makes a common valence a closed shell: ammonium, oxonium, alkoxide, borate."""
+
+_V2000_SYMBOL = re.compile(r"(?m)^(?: *-?\d+\.\d{4}){3} ([A-Za-z]{1,3}) ")
 
 
 def atomic_number(symbol: str) -> int:
@@ -176,6 +179,8 @@ def from_mol_block(block: str) -> "Mol":
     with rdBase.BlockLogs():
         mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
     if mol is None:
+        for symbol in _V2000_SYMBOL.findall(block):
+            atomic_number(symbol)  # the one fault that can be named
         raise InputError("RDKit cannot parse the record: its counts, atom or bond lines are malformed.")
     return mol
 

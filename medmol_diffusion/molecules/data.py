@@ -54,8 +54,9 @@ class SizeBucketSampler(Sampler[list[int]]):
     """Batches of molecules of one size N, at most pair_budget / N^2 of them; what is left of a size joins the next.
 
     The number of batches and their sizes are the same in every epoch; which molecules meet, and the order of the
-    batches, are drawn from (seed, epoch). Each item comes once an epoch. With several ranks each takes every
-    num_replicas-th batch, and the first batches are repeated until all ranks have as many.
+    batches, are drawn from (seed, epoch), or once and for all from the seed without shuffle. Each item comes once an
+    epoch. With several ranks each takes every num_replicas-th batch, and the first batches are repeated until all ranks
+    have as many.
     """
 
     def __init__(
@@ -101,17 +102,21 @@ class SizeBucketSampler(Sampler[list[int]]):
         return -(-len(self._slots) // self.num_replicas)
 
     def __iter__(self) -> Iterator[list[int]]:
-        draw = np.random.default_rng((self.seed, self.epoch))
+        draw = np.random.default_rng((self.seed, self.epoch if self.shuffle else 0))
         tie = draw.random(len(self.num_atoms)) if self.shuffle else np.arange(len(self.num_atoms))
         rows = np.lexsort((tie, self.num_atoms))
-        order = draw.permutation(len(self._slots)) if self.shuffle else np.arange(len(self._slots))
+        order = draw.permutation(len(self._slots))  # without shuffle too: the first few are a fair sample of all sizes
         mine = np.resize(order, len(self) * self.num_replicas)[self.rank :: self.num_replicas]
         for place in mine[self.skip :]:
             yield rows[self._slots[place]].tolist()
 
 
 class ResumableLoader(DataLoader):
-    """A DataLoader over a SizeBucketSampler that Lightning can stop and take up again in the middle of an epoch."""
+    """A DataLoader over a SizeBucketSampler that Lightning can stop and take up again in the middle of an epoch.
+
+    It counts its epochs itself, one for every pass: Lightning tells batch samplers nothing, and its own count moves on
+    when a run stops in the middle of an epoch.
+    """
 
     def __init__(self, dataset: MoleculeDataset, sampler: SizeBucketSampler, num_workers: int = 0) -> None:
         super().__init__(
@@ -123,12 +128,15 @@ class ResumableLoader(DataLoader):
         )
         self.buckets = sampler
         self._served = 0
-        self._resume: dict[str, int] = {}
+        self._next = {"epoch": 0, "served": 0}
 
     def __iter__(self) -> Iterator[MoleculeBatch]:  # type: ignore[override]
-        # A checkpoint of the end of an epoch names an epoch that is over: the next one starts at its beginning.
-        resume, self._resume = self._resume, {}
-        self._served = self.buckets.skip = resume["served"] if resume.get("epoch") == self.buckets.epoch else 0
+        epoch, served = self._next["epoch"], self._next["served"]
+        if served >= len(self.buckets):  # a checkpoint of the end of an epoch
+            epoch, served = epoch + 1, 0
+        self._next = {"epoch": epoch + 1, "served": 0}
+        self.buckets.set_epoch(epoch)
+        self._served = self.buckets.skip = served
         for batch in super().__iter__():
             self._served += 1
             yield batch
@@ -137,8 +145,7 @@ class ResumableLoader(DataLoader):
         return {"epoch": self.buckets.epoch, "served": self._served}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self._resume = dict(state)
-        self.buckets.set_epoch(state["epoch"])
+        self._next = dict(state)
 
 
 def _as_is(batch: Any) -> Any:
@@ -240,6 +247,10 @@ class MoleculeSource(pl.LightningDataModule, ABC):
     def test_dataloader(self) -> ResumableLoader:
         return self._loader(self.test, shuffle=False)
 
+    def evaluation_dataloader(self, split: str, rows: np.ndarray) -> ResumableLoader:
+        """These rows of the train, validation or test part, each once, in an order that is always the same."""
+        return self._loader(getattr(self, split).subset(rows), shuffle=False)
+
     def _loader(self, data: MoleculeDataset, shuffle: bool) -> ResumableLoader:
         assert self.pair_budget is not None  # set by setup
         rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -273,7 +284,7 @@ class MoleculeData(MoleculeSource):
         else:
             molecules, bad = files.read_molecules(path)
             numbers, positions, _ = files.pad(molecules)
-            faults = [f"record {record.index} {record.name}: {record.reason}" for record in bad]
+            faults = [str(record) for record in bad]
             index = np.setdiff1d(np.arange(len(molecules) + len(bad)), [record.index for record in bad])
         if faults:
             shown = "; ".join(faults[:5]) + ("; ..." if len(faults) > 5 else "")

@@ -158,10 +158,16 @@ class MoleculeDiffusion(DiffusionModel):
             seed: with each molecule's index, fixes its noise.
 
         Raises:
-            InputError: an element is not in the model's vocabulary.
+            InputError: an element is not in the model's vocabulary, or a molecule is larger than max_atoms.
         """
         if isinstance(batch, list):
             batch = MoleculeBatch.collate(batch).to(self.device)
+        largest = int(batch.num_atoms.max())
+        if largest > self.size.max_atoms:
+            raise InputError(
+                f"a molecule of {largest} atoms has no likelihood in a model of up to {self.size.max_atoms}: leave the "
+                "larger ones out, or train with a larger max_atoms"
+            )
         space, x, data = self.layout.encode(batch)
         with torch.no_grad():
             bound = elbo(

@@ -126,6 +126,9 @@ class BadRecord:
     name: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"record {self.index + 1}{f' ({self.name})' if self.name else ''}: {self.reason}"
+
 
 @dataclass
 class MoleculeBatch:
@@ -234,7 +237,9 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an npz file without pickled objects ({error}).") from error
+        raise InputError(
+            f"{path} cannot be read as an npz archive of plain arrays: save it with numpy.savez."
+        ) from error
     for key, dimensions in (("atomic_numbers", 2), ("positions", 3)):
         if key not in arrays or arrays[key].ndim != dimensions:
             raise InputError(f"{path} needs an array {key!r} of {dimensions} dimensions.")

@@ -13,7 +13,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import transforms
@@ -167,7 +167,11 @@ class VolumeModule(pl.LightningDataModule, ABC):
     def test_dataloader(self) -> DataLoader:
         return self._loader(self.test)
 
-    def _loader(self, scans: VolumeSet, **options: Any) -> DataLoader:
+    def evaluation_dataloader(self, split: str, rows: np.ndarray) -> DataLoader:
+        """These scans of the train, validation or test part as they were read, each once, in their order."""
+        return self._loader(Subset(getattr(self, split), rows.tolist()))
+
+    def _loader(self, scans: Dataset, **options: Any) -> DataLoader:
         return DataLoader(
             scans,
             batch_size=self.batch_size,

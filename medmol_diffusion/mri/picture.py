@@ -23,9 +23,10 @@ def scan_sheet(rows: dict[str, Sequence[Volume]], width: float = 1.5, dpi: int =
     """One line of scans per title, each the axial slice through its middle, on a common scale of its own
     percentiles."""
     columns = max(len(volumes) for volumes in rows.values())
-    figure = Figure(figsize=(columns * width, len(rows) * (width + 0.25)), facecolor="black")
+    title = 0.25  # inches above every line
+    figure = Figure(figsize=(columns * width, len(rows) * (width + title)), facecolor="black")
     axes = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (title, volumes) in zip(axes, rows.items(), strict=True):
+    for line, (name, volumes) in zip(axes, rows.items(), strict=True):
         for place, axis in enumerate(line):
             axis.axis("off")
             if place < len(volumes):
@@ -33,8 +34,8 @@ def scan_sheet(rows: dict[str, Sequence[Volume]], width: float = 1.5, dpi: int =
                 low, high = np.percentile(upright, [0.5, 99.5])
                 plane, aspect = orthogonal_slices(upright)[0], slice_aspects(volumes[place].reorient("RAS").spacing)[0]
                 axis.imshow(plane, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
-        line[0].set_title(title, color="white", fontsize=9, loc="left")
-    return _png(figure, dpi)
+        line[0].set_title(name, color="white", fontsize=9, loc="left")
+    return _png(figure, dpi, top=1 - title / figure.get_figheight(), gap=title / width)
 
 
 def slice_aspects(spacing: Sequence[float]) -> list[float]:
@@ -82,8 +83,8 @@ def detection_sheet(found: Detection, truth: Volume | None = None, dpi: int = 11
     return _png(figure, dpi)
 
 
-def _png(figure: Figure, dpi: int) -> bytes:
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.95, 0.03, 0.06)
+def _png(figure: Figure, dpi: int, top: float = 0.95, gap: float = 0.06) -> bytes:
+    figure.subplots_adjust(0.01, 0.01, 0.99, top, 0.03, gap)
     out = BytesIO()
     figure.savefig(out, format="png", dpi=dpi)
     return out.getvalue()

@@ -241,7 +241,10 @@ def _single_frame(data: np.ndarray, frame: int | None, path: Path) -> np.ndarray
     if data.ndim == 4 and data.shape[-1] > 1:
         last = data.shape[-1] - 1
         if frame is None:
-            raise InputError(f"{path} is 4-D with {last + 1} frames: choose one with frame=0 to frame={last}.")
+            raise InputError(
+                f"{path} is 4-D with {last + 1} frames: save one of them as a file of its own, or in "
+                f"Python Volume.read(..., frame=0 to {last})."
+            )
         if not 0 <= frame <= last:
             raise InputError(f"{path} has frames 0 to {last}, so frame={frame} does not exist.")
         data = data[..., frame]

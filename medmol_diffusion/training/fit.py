@@ -106,6 +106,7 @@ class FitCLI(LightningCLI):
         parser.set_defaults(
             {"checkpoint.save_last": True, "checkpoint.save_top_k": 1, "checkpoint.enable_version_counter": False}
         )
+        parser.set_defaults({"trainer.enable_model_summary": False})
         parser.add_argument(
             "--ckpt_path", type=str, default=None, help="a checkpoint to resume from; 'last' takes the run's newest"
         )
@@ -211,5 +212,6 @@ def complaint(message: str, arguments: list[str]) -> str:
     lines = [line.strip(" -") for line in message.splitlines()]
     sentence = " ".join(line for line in lines if line and not line.startswith(ASIDES))
     given = [value for flag, value in pairwise(arguments) if flag in ("--config", "-c")]
-    named = [value for value in given if value not in sentence]
+    of_file = "unrecognized arguments" not in sentence  # those stand on the command line
+    named = [value for value in given if of_file and value not in sentence]
     return f"{', '.join(named)}: {sentence}" if named else sentence

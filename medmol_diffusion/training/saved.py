@@ -131,19 +131,20 @@ def export_model(source: str | Path, destination: str | Path, card: str = "") ->
     """Write the averaged weights, the model's config and a card to ``destination``; returns it.
 
     Raises:
-        InputError: ``source`` is no model.
+        InputError: ``source`` is no model, or ``destination`` holds another one.
     """
     folder, out = find_model(source), Path(destination)
     config = read_model_config(folder)
     model = load_model(folder)  # what cannot be built again is not worth exporting
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    if (out / CONFIG).is_file() and read_model_config(out) != config:
+        raise InputError(f"{out} holds another model: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / f".{WEIGHTS}.part"
     save_file(weights, temporary)
     os.replace(temporary, out / WEIGHTS)
     (out / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
-    if card or not (out / CARD).exists():
-        (out / CARD).write_text(card or _card(model, folder, out))
+    (out / CARD).write_text(card or _card(model, folder, out))
     return out
 
 

@@ -1,3 +1,4 @@
+import itertools
 import warnings
 
 import numpy as np
@@ -131,7 +132,7 @@ def test_sdf_keeps_the_places_of_its_records(tmp_path):
     text = (tmp_path / "a.sdf").read_text()
     (tmp_path / "a.sdf").write_text("junk\n\n\nbad counts\n$$$$\n" + text)
     data = MoleculeData(str(tmp_path / "a.sdf"), validation=0, test=0)
-    with pytest.warns(UserWarning, match="skipped 1 records .* record 0 junk"):
+    with pytest.warns(UserWarning, match="skipped 1 records .* record 1 .junk."):
         data.setup()
     assert data.train.index.tolist() == [1, 2]
     assert data.train[1].num_atoms == 5
@@ -183,6 +184,17 @@ def fit(npz, folder, steps, num_workers=0, ckpt_path=None):
         trainer.fit(module, data, ckpt_path=ckpt_path)
     trainer.save_checkpoint(folder / f"{steps}.ckpt")
     return module.seen
+
+
+def test_every_epoch_of_a_run_draws_its_batches_anew(npz, tmp_path):
+    data = MoleculeData(npz, batch_size=16)
+    data.setup()
+    length = len(data.train_dataloader())
+    seen = fit(npz, tmp_path, 3 * length)
+    epochs = [seen[i * length : (i + 1) * length] for i in range(3)]
+    for epoch in epochs:
+        assert sorted(itertools.chain(*epoch)) == sorted(data.train.index)
+    assert all(set(map(tuple, a)) != set(map(tuple, b)) for a, b in itertools.combinations(epochs, 2))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -107,6 +107,11 @@ def test_the_recipes_constants_stand_in_the_bound() -> None:
     assert bound.dim.tolist() == [3.0 * (n - 1) + n * 4 for n in (3, 7, 5)]
 
 
+def test_molecules_larger_than_the_model_knows_are_refused() -> None:
+    with pytest.raises(InputError, match="11 atoms has no likelihood in a model of up to 10"):
+        model().elbo([Molecule(np.full(11, 6), np.random.default_rng(0).normal(size=(11, 3)))])
+
+
 def test_no_molecules_are_refused() -> None:
     with pytest.raises(InputError, match="at least 1, not 0"):
         model().sample(0)

@@ -154,7 +154,7 @@ def test_bad_files_are_named_with_their_fault(tmp_path: Path) -> None:
         "cut.nii.gz": "cannot be read",
         "noise.nii.gz": "cannot be read",
         "zero.nii": "cannot be read",
-        "frames.nii": r"2 frames.*frame=0 to frame=1",
+        "frames.nii": r"2 frames.*frame=0 to 1",
         "hole.nii": "3 of 4096 voxels NaN",
         "nan.nii": "all voxels NaN",
         "flat.nii": r"constant \(every voxel is 2\)",

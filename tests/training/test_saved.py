@@ -12,7 +12,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import MoleculeDiffusion
 from medmol_diffusion.mri import VolumeDiffusion
 from medmol_diffusion.training.saved import export_model, load_model
-from medmol_diffusion.training.validation import open_data, validate_model
+from medmol_diffusion.training.validation import chosen, open_data, validate_model
 
 
 def test_export_keeps_the_molecule_model(molecule_run: Path, tmp_path: Path) -> None:
@@ -73,6 +73,32 @@ def test_the_bound_does_not_depend_on_how_it_is_batched(name: str, request: pyte
             data.pair_budget = 64 * size  # type: ignore[attr-defined]
         bounds.append(validate_model(model, data, split, transitions=20, draws=2, seed=0).total.sort().values)
     torch.testing.assert_close(bounds[0], bounds[1], rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["molecule_run", "volume_run"])
+def test_every_example_is_validated_once_and_a_limit_draws_a_fair_share(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(name)
+    data, split = open_data(load_model(folder), str(folder), None, "train")
+    data.batch_size = 7  # type: ignore[attr-defined]  # does not divide them: nothing is dropped
+    part = getattr(data, split)
+    for limit in (None, 9):
+        rows = chosen(data, split, limit)
+        index = torch.cat([batch.index for batch in data.evaluation_dataloader(split, rows)])  # type: ignore[attr-defined]
+        own = part.index if name == "molecule_run" else range(len(part))
+        assert sorted(index.tolist()) == sorted(own[row] for row in rows)
+    assert len(chosen(data, split, None)) == len(part)
+    if name == "molecule_run":
+        assert len(set(part.num_atoms[chosen(data, split, 9)])) > 2  # not those of one size
+
+
+def test_an_export_does_not_overwrite_another_model(molecule_run: Path, volume_run: Path, tmp_path: Path) -> None:
+    export_model(molecule_run, tmp_path / "out")
+    export_model(molecule_run, tmp_path / "out")
+    with pytest.raises(InputError, match="holds another model"):
+        export_model(volume_run, tmp_path / "out")
+    assert "MoleculeDiffusion" in (tmp_path / "out" / "card.md").read_text()
 
 
 def forged(run: Path, folder: Path, class_path: str) -> Path:
