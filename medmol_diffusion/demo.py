@@ -89,7 +89,7 @@ def molecule_config(folder: Path) -> dict[str, Any]:
 
 
 def volume_config(folder: Path) -> dict[str, Any]:
-    """Healthy head phantoms (FLAIR), and a U-Net in the Haar domain that learns them in a few minutes."""
+    """Healthy head phantoms (FLAIR), and a U-Net that learns them in a few minutes."""
     network = {
         "class_path": "medmol_diffusion.mri.UNet3D",
         "init_args": {"channels_in": 128, "channels_out": 128, "channels": [64, 96], "blocks": 1},

@@ -1,4 +1,4 @@
-"""Brain MRI: 3-D diffusion in the Haar domain, from scans to scores."""
+"""Brain MRI: 3-D diffusion, from scans to scores."""
 
 from medmol_diffusion.mri.anomaly import METHODS, AnomalyDetector, Detection
 from medmol_diffusion.mri.data import PhantomData, VolumeBatch, VolumeData
