@@ -43,7 +43,7 @@ HEADINGS = {
     "best_dice": "best possible Dice",
 }
 SHAPE = [32, 40, 32]
-MOLECULE_STEPS, VOLUME_STEPS = 4000, 1600
+MOLECULE_STEPS, VOLUME_STEPS = 4000, 800
 
 
 def _config(folder: Path, steps: int, model: dict[str, Any], data: dict[str, Any], **task: Any) -> dict[str, Any]:
