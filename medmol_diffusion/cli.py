@@ -38,7 +38,7 @@ Trains from a config. Every key of the config can be set on the command line too
 
 def fit(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
-        print(FIT_HELP, end="")
+        console.print(FIT_HELP, end="", markup=False, highlight=False, soft_wrap=True)
         return
     if not arguments:
         raise InputError("fit needs a config: medmol fit --config FILE; medmol fit --help says more")

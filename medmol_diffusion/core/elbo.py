@@ -83,11 +83,6 @@ class Elbo:
             for name, v in rows.items()
         }
 
-    def take(self, count: int) -> "Elbo":
-        """The bound of the first ``count`` examples, without the map."""
-        terms = {name: value[:count] for name, value in self.terms.items()}
-        return Elbo(terms, self.dim[:count], self.draw_variance[:count], self.settings)
-
     @staticmethod
     def concatenate(parts: Sequence["Elbo"]) -> "Elbo":
         """One bound over the examples of all ``parts``; maps are left out."""
