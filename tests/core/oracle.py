@@ -1,12 +1,34 @@
-"""Test doubles of the identities: exact second moments instead of random draws."""
+"""What the identities share: the registry of schedules, the data, and test doubles with exact second moments."""
 
 import itertools
 
+import pytest
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core import Dense, GaussianDenoiser, Masked, Product, Space, ZeroCentre
+from medmol_diffusion.core import (
+    Cosine,
+    DDPMLinear,
+    Dense,
+    GaussianDenoiser,
+    LinearGamma,
+    Masked,
+    Polynomial,
+    Product,
+    Schedule,
+    Space,
+    ZeroCentre,
+)
 from medmol_diffusion.core.noise import Randomness
+
+SCHEDULES: dict[str, Schedule] = {
+    "linear_gamma": LinearGamma(-10.0, 8.0),
+    "cosine": Cosine(-10.0, 8.0),
+    "ddpm_linear": DDPMLinear(),
+    "polynomial_2": Polynomial(),
+}
+EIGENVALUES = torch.tensor([0.09, 0.5, 1.0, 2.3], dtype=torch.float64)
+schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 
 
 class GivenNoise(Space):

@@ -1,24 +1,18 @@
 """The identities of the likelihood, one test each, named after docs/theory: exact denoisers, float64."""
 
-import itertools
 import math
 
 import pytest
 import torch
 from scipy.special import roots_legendre
-from torch import Tensor, nn
+from torch import Tensor
 
 from medmol_diffusion import core
 from medmol_diffusion.core import (
-    Ancestral,
-    Cosine,
-    DDPMLinear,
     Dense,
     GaussianDenoiser,
     LinearGamma,
-    Polynomial,
     Schedule,
-    Streams,
     ZeroCentre,
     diffuse,
     elbo,
@@ -30,19 +24,13 @@ from medmol_diffusion.core.observation import (
     Gaussian,
     Ordinal,
 )
-from medmol_diffusion.core.observation import (
-    Product as ProductObservation,
+from tests.core.oracle import (
+    EIGENVALUES,
+    GivenNoise,
+    schedules,
+    sigma_points,
+    zero_centre_basis,
 )
-from tests.core.oracle import GivenNoise, molecule_space, sigma_points, zero_centre_basis
-
-SCHEDULES: dict[str, Schedule] = {
-    "linear_gamma": LinearGamma(-10.0, 8.0),
-    "cosine": Cosine(-10.0, 8.0),
-    "ddpm_linear": DDPMLinear(),
-    "polynomial_2": Polynomial(),
-}
-EIGENVALUES = torch.tensor([0.09, 0.5, 1.0, 2.3], dtype=torch.float64)
-schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 
 
 def snr(gamma: float) -> float:
@@ -249,168 +237,6 @@ def test_v16_scaling_the_data_adds_dim_log_c(schedule: Schedule) -> None:
 
     expected = bound(x, 1.0).total + 4 * math.log(c)
     torch.testing.assert_close(bound(c * x, 1 / c).total, expected, rtol=1e-10, atol=1e-10)
-
-
-def flow_error(stepper: core.Stepper, steps: int) -> float:
-    oracle = GaussianDenoiser(EIGENVALUES)
-    gammas = core.grid(LinearGamma(-3.0, 3.0), steps, "gamma")
-    z = torch.ones(2, 4, dtype=torch.float64)
-    found = core.sample(oracle, stepper, gammas, Dense(z), z, torch.Generator())
-    exact = core.gaussian_flow(z, EIGENVALUES, gammas[0].item(), gammas[-1].item())
-    return (found - exact).abs().max().item()
-
-
-@pytest.mark.parametrize(
-    ("stepper", "order"), [(core.DDIM(), 1), (core.Heun(), 2), (core.DPMSolver2M(), 2)], ids=["ddim", "heun", "dpm++2m"]
-)
-def test_v17_deterministic_samplers_follow_the_flow_at_their_order(stepper: core.Stepper, order: int) -> None:
-    coarse, fine = flow_error(stepper, 400), flow_error(stepper, 800)
-    assert math.log2(coarse / fine) == pytest.approx(order, abs=0.1)
-
-
-@schedules
-@pytest.mark.parametrize("steps", [1, 2, 3, 10, 50, 250])
-def test_v17_ancestral_follows_its_variance_recursion_at_every_number_of_steps(schedule: Schedule, steps: int) -> None:
-    """Var_s = (a_s / a_t)^2 (1 - c sigma_t^2 / V_t)^2 Var_t + sigma_s^2 c, V = alpha^2 l + sigma^2, derived on its own.
-
-    The step is linear, z_s = A z_t + B eps: A and B are read off with z = 1, eps = 0 and z = 0, eps = 1.
-    """
-    oracle = GaussianDenoiser(EIGENVALUES)
-    gammas = core.grid(schedule, steps)
-    expected = torch.ones(4, dtype=torch.float64)
-    found = torch.ones(4, dtype=torch.float64)
-    like = torch.stack([torch.ones(4), torch.zeros(4)]).double()
-    for gamma_t, gamma_s in itertools.pairwise(gammas):
-        a_t, b_t, a_s, b_s = (f(g) for g in (gamma_t, gamma_s) for f in (core.alpha, core.sigma))
-        c = 1 - (a_t * b_s / (a_s * b_t)) ** 2
-        gain = a_s / a_t * (1 - c * b_t**2 / (a_t**2 * EIGENVALUES + b_t**2))
-        expected = gain**2 * expected + b_s**2 * c
-        step = core.sample(
-            oracle,
-            Ancestral(),
-            torch.stack([gamma_t, gamma_s]),
-            GivenNoise(Dense(like), 1 - like),
-            like,
-            torch.Generator(),
-        )
-        found = step[0] ** 2 * found + step[1] ** 2
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
-
-
-def test_v17_ancestral_with_the_optimal_variance_is_exact_at_every_number_of_steps() -> None:
-    schedule = LinearGamma(-8.0, 8.0)
-    oracle = GaussianDenoiser(EIGENVALUES, optimal_variance=True)
-    for steps in (1, 2, 5, 40):
-        gammas = core.grid(schedule, steps)
-        like = torch.stack([torch.ones(4), torch.zeros(4)]).double()
-        gamma_1 = gammas[0]
-        variance = core.alpha(gamma_1) ** 2 * EIGENVALUES + core.sigma(gamma_1) ** 2
-        for pair in gammas.unfold(0, 2, 1):
-            step = core.sample(oracle, Ancestral(), pair, GivenNoise(Dense(like), 1 - like), like, torch.Generator())
-            variance = step[0] ** 2 * variance + step[1] ** 2
-        gamma_0 = gammas[-1]
-        exact = core.alpha(gamma_0) ** 2 * EIGENVALUES + core.sigma(gamma_0) ** 2
-        torch.testing.assert_close(variance, exact, rtol=1e-10, atol=1e-10)
-
-
-class PairNetwork(nn.Module):
-    """A small E(3)-equivariant, permutation-equivariant network on the blocks of a molecule-like state."""
-
-    def forward(self, z: Tensor, gamma: Tensor, space: core.Space, condition: object = None) -> Tensor:
-        inner = space.inner if isinstance(space, GivenNoise) else space
-        assert isinstance(inner, core.Product)
-        parts = inner.split(z)
-        x, h = parts["positions"], parts["features"]
-        mask = inner.blocks["positions"].mask  # type: ignore[attr-defined]
-        pairs = (mask[:, :, None] & mask[:, None])[..., None]
-        difference = x[:, :, None] - x[:, None]
-        weight = (
-            torch.exp(-difference.square().sum(-1, keepdim=True)) * (1 + h.sum(-1)[:, None, :, None].tanh()) * pairs
-        )
-        scale = core.sigma(gamma)[:, None, None].to(z)
-        return inner.join(
-            {"positions": scale * (difference * weight).sum(2), "features": scale * h.tanh() + weight.sum(2)}
-        )
-
-
-def molecule_bound(positions: Tensor, features: Tensor, mask: Tensor, streams: Streams, transitions: int) -> core.Elbo:
-    space = molecule_space(mask, features.shape[-1])
-    labels = features.argmax(-1)
-    x = space.project(space.join({"positions": positions, "features": features}))
-    data = {"positions": space.split(x)["positions"], "features": labels}
-    denoiser = core.NetworkDenoiser(PairNetwork(), core.Eps())
-    observation = ProductObservation({"positions": Gaussian(), "features": Categorical(1.0)})
-    return elbo(denoiser, Cosine(-9.0, 6.0), space, x, observation, data, streams, transitions, draws=2)
-
-
-@pytest.mark.parametrize("transitions", [0, 100])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_v18_padding_and_batch_composition_leave_every_term_unchanged(transitions: int, dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(0)
-    sizes = [3, 7, 5]
-    mask = torch.arange(7) < torch.tensor(sizes)[:, None]
-    positions = torch.randn(3, 7, 3, generator=generator, dtype=dtype) * mask[..., None]
-    features = nn.functional.one_hot(torch.randint(4, (3, 7), generator=generator), 4).to(dtype) * mask[..., None]
-    together = molecule_bound(positions, features, mask, Streams(5, torch.arange(3)), transitions)
-    tolerance = 1e-10 if dtype == torch.float64 else 1e-4
-    for i, n in enumerate(sizes):
-        alone = molecule_bound(
-            positions[i : i + 1, :n],
-            features[i : i + 1, :n],
-            mask[i : i + 1, :n],
-            Streams(5, torch.tensor([i])),
-            transitions,
-        )
-        for name, value in alone.terms.items():
-            torch.testing.assert_close(value[0], together.terms[name][i], rtol=tolerance, atol=tolerance)
-
-
-class Moved(core.Product):
-    """A molecule space whose noise is that of ``source``, rotated and permuted like the molecule."""
-
-    def __init__(self, source: core.Product, rotation: Tensor, order: Tensor) -> None:
-        super().__init__(source.blocks)
-        self.rotation, self.order = rotation, order
-
-    def noise(self, like: Tensor, generator: core.Randomness) -> Tensor:
-        parts = self.split(super().noise(like, generator))
-        return self.join(
-            {
-                "positions": parts["positions"][:, self.order] @ self.rotation,
-                "features": parts["features"][:, self.order],
-            }
-        )
-
-
-@pytest.mark.parametrize("reflect", [False, True])
-@pytest.mark.parametrize("transitions", [0, 100])
-def test_v18_rotation_reflection_translation_and_permutation_leave_every_term_unchanged(
-    reflect: bool, transitions: int
-) -> None:
-    generator = torch.Generator().manual_seed(0)
-    n = 6
-    positions = torch.randn(2, n, 3, generator=generator, dtype=torch.float64)
-    labels = torch.randint(4, (2, n), generator=generator)
-    rotation, _ = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))
-    if (torch.det(rotation) < 0) != reflect:
-        rotation = -rotation
-    order = torch.randperm(n, generator=generator)
-    space = molecule_space(torch.ones(2, n, dtype=torch.bool), 4)
-    observation = ProductObservation({"positions": Gaussian(), "features": Categorical(1.0)})
-    denoiser = core.NetworkDenoiser(PairNetwork(), core.Eps())
-
-    def bound(where: core.Product, points: Tensor, names: Tensor) -> core.Elbo:
-        features = nn.functional.one_hot(names, 4).double()
-        x = where.project(where.join({"positions": points, "features": features}))
-        data = {"positions": where.split(x)["positions"], "features": names}
-        return elbo(
-            denoiser, Cosine(-9.0, 6.0), where, x, observation, data, Streams(1, torch.arange(2)), transitions, 2
-        )
-
-    still = bound(space, positions, labels)
-    moved = bound(Moved(space, rotation, order), positions[:, order] @ rotation + 5.0, labels[:, order])
-    for name, value in still.terms.items():
-        torch.testing.assert_close(moved.terms[name], value, rtol=1e-10, atol=1e-10)
 
 
 @schedules
