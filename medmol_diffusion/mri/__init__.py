@@ -4,6 +4,7 @@ from medmol_diffusion.mri.anomaly import METHODS, AnomalyDetector, Detection
 from medmol_diffusion.mri.data import PhantomData, VolumeBatch, VolumeData
 from medmol_diffusion.mri.first_stage import Haar
 from medmol_diffusion.mri.model import VolumeDiffusion
+from medmol_diffusion.mri.monai_model import MonaiDiffusion, MonaiSchedule
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 
@@ -12,6 +13,8 @@ __all__ = [
     "AnomalyDetector",
     "Detection",
     "Haar",
+    "MonaiDiffusion",
+    "MonaiSchedule",
     "PhantomData",
     "UNet3D",
     "Volume",
