@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from medmol_diffusion.core import Dense, Eps, NetworkDenoiser, Parameterization, Streams, V, X, sample, stepper_named
+from medmol_diffusion.core.sampler import GRIDS
 from medmol_diffusion.core.schedule import Tabulated
 from medmol_diffusion.core.space import Space
 from medmol_diffusion.errors import InputError
@@ -94,16 +95,27 @@ class MonaiSchedule(Tabulated):
         below, above = self.table[left], self.table[left + 1]
         return left + ((gamma - below) / (above - below)).clamp(0, 1)
 
-    def grid(self, steps: int) -> Tensor:
-        """[steps] gammas of the timesteps round(linspace(n - 1, 0, steps)), those of MONAI's set_timesteps.
+    def grid(self, steps: int, spacing: str = "time") -> Tensor:
+        """Falling gammas of timesteps the network was trained on, from n - 1 to 0.
+
+        Args:
+            steps: how many.
+            spacing: "time", the timesteps round(linspace(n - 1, 0, steps)) of MONAI's set_timesteps; or "gamma", those
+                nearest to a grid uniform in gamma, each once: fewer than ``steps`` where two fall on the same one.
 
         Raises:
-            InputError: steps is not in 1 .. n.
+            InputError: steps is not in 1 .. n, or an unknown spacing.
         """
         if not 1 <= steps <= len(self.table):
             raise InputError(f"steps = {steps} must lie in 1 .. {len(self.table)}, the timesteps the network knows")
+        if spacing not in GRIDS:
+            raise InputError(f"unknown spacing '{spacing}': choose one of {', '.join(GRIDS)}")
+        table = self.table.cpu()
+        if spacing == "gamma":
+            even = torch.linspace(self.gamma_1, self.gamma_0, steps, dtype=torch.float64)
+            return table[self.timestep(even).round().long().unique().flip(0)]
         # In float32, so that a tie is rounded to the same side as MONAI rounds it.
-        return self.table.cpu()[torch.linspace(self.transitions, 0, steps, dtype=torch.float32).round().long()]
+        return table[torch.linspace(self.transitions, 0, steps, dtype=torch.float32).round().long()]
 
 
 class MonaiNetwork(nn.Module):
@@ -144,6 +156,8 @@ class MonaiDiffusion(nn.Module):
     Raises:
         InputError: an unknown prediction type, or arguments the networks do not take.
     """
+
+    autoencoder: Any
 
     def __init__(
         self,
@@ -207,6 +221,7 @@ class MonaiDiffusion(nn.Module):
         steps: int = 50,
         sampler: str = "dpm++2m",
         seed: int = 0,
+        spacing: str = "time",
         condition: Mapping[str, Tensor] | None = None,
         batch_size: int = 4,
     ) -> Tensor:
@@ -219,16 +234,17 @@ class MonaiDiffusion(nn.Module):
                 no level that it was not trained on.
             sampler: "ancestral", "ddim", "heun" or "dpm++2m".
             seed: of the random streams.
+            spacing: of the timesteps, "time" as MONAI's, or "gamma", which is better for few steps.
             condition: keywords of the network, ``context`` or ``class_labels``, or ``concat`` to join to the channels;
                 each has one row for every image.
             batch_size: images at a time.
 
         Raises:
-            InputError: count, shape, steps or a row of the condition does not fit.
+            InputError: count, shape, steps, spacing or a row of the condition does not fit.
             ValueError: an unknown sampler.
         """
         self._check(count, shape, condition)
-        stepper, gammas, denoiser = stepper_named(sampler), self.schedule.grid(steps), self.denoiser
+        stepper, gammas, denoiser = stepper_named(sampler), self.schedule.grid(steps, spacing), self.denoiser
         weight = next(self.parameters())
         images = []
         for index in torch.arange(count).split(batch_size):

@@ -81,6 +81,18 @@ def test_the_grid_is_the_timesteps_of_monai() -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
+def test_a_grid_even_in_gamma_keeps_to_the_timesteps_and_to_the_ends(name: str) -> None:
+    schedule = MonaiSchedule(name)
+    gammas = schedule.grid(20, "gamma")
+    assert set(gammas.tolist()) <= set(schedule.table.tolist())
+    assert gammas[[0, -1]].tolist() == [schedule.gamma_1, schedule.gamma_0]
+    assert (gammas.diff() < 0).all()
+    even = torch.linspace(schedule.gamma_1, schedule.gamma_0, 20, dtype=torch.float64)
+    nearest = (schedule.timestep(gammas)[:, None] - schedule.timestep(even)).abs().amin(0)
+    assert nearest.max() <= 0.5
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_timesteps_invert_the_table_and_are_linear_between_its_entries(name: str) -> None:
     schedule = MonaiSchedule(name)
     places = torch.arange(1000, dtype=torch.float64)
@@ -318,6 +330,8 @@ def test_impossible_arguments_are_refused_with_the_cure() -> None:
     model = MonaiDiffusion(UNET)
     with pytest.raises(InputError, match=r"steps = 1001 must lie in 1 .. 1000"):
         model.sample(1, [1, 4, 4, 4], steps=1001)
+    with pytest.raises(InputError, match="unknown spacing 'log': choose one of time, gamma"):
+        model.sample(1, [1, 4, 4, 4], spacing="log")
     with pytest.raises(InputError, match="at least 1, not 0"):
         model.sample(0, [1, 4, 4, 4])
     with pytest.raises(InputError, match=r"shape \(8, 4, 4\) has 8 channels, but the network takes 1"):
