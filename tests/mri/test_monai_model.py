@@ -1,6 +1,7 @@
 """MONAI's own networks and schedulers are the reference here, wherever they are right."""
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from medmol_diffusion.core import STEPPERS, Dense, GaussianDenoiser, Streams, elbo
 from medmol_diffusion.core.observation import Gaussian
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri import MonaiDiffusion, MonaiSchedule
+from medmol_diffusion.mri import MonaiDiffusion, MonaiSchedule, Volume
 from medmol_diffusion.mri.monai_model import MonaiNetwork
 
 UNET: dict[str, Any] = {
@@ -336,3 +337,13 @@ def test_impossible_arguments_are_refused_with_the_cure() -> None:
         model.sample(0, [1, 4, 4, 4])
     with pytest.raises(InputError, match=r"shape \(8, 4, 4\) has 8 channels, but the network takes 1"):
         model.sample(1, [8, 4, 4])
+
+
+def test_the_snippet_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "monai.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    named: dict[str, Any] = {}
+    exec(snippet, named)
+    assert Volume.read("sample.nii.gz").shape == tuple(named["images"].shape[2:])
+    assert torch.isfinite(named["bound"].total).all()
