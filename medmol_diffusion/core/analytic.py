@@ -27,6 +27,8 @@ class GaussianDenoiser(Denoiser):
         ValueError: an eigenvalue is not positive, or an optimal variance is asked for with a basis.
     """
 
+    needs_signal = True
+
     def __init__(self, eigenvalues: Tensor, basis: Tensor | None = None, optimal_variance: bool = False) -> None:
         super().__init__()
         if not (eigenvalues > 0).all():
@@ -76,6 +78,8 @@ class MixtureDenoiser(Denoiser):
         stds: [K] standard deviations.
         weights: [K] positive, summing to one.
     """
+
+    needs_signal = True
 
     def __init__(self, means: Tensor, stds: Tensor, weights: Tensor) -> None:
         super().__init__()

@@ -1,9 +1,13 @@
 """What a network predicts, and the estimates of x and eps that follow from it.
 
 A Denoiser maps (z, gamma) to a Prediction. Errors are formed in the network's own output and scaled afterwards, so that
-nothing divides by alpha near pure noise or by sigma near the data.
+nothing divides by alpha near pure noise or by sigma near the data. All but the logits are linear: with the target
+p x + q eps, z = alpha x + sigma eps and d = alpha q - sigma p,
+x_hat = (q z - sigma output) / d, eps_hat = (alpha output - p z) / d, x - x_hat = -(sigma / d) error,
+eps - eps_hat = (alpha / d) error.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +25,12 @@ class Parameterization(ABC):
     """How the network's output is read: which combination of x and eps it estimates.
 
     Tensors are states [B, ...] and gamma is [B], float64; ``space`` names the blocks of a product state.
+
+    Attributes:
+        needs_signal: x_hat divides by alpha, so that it does not exist at zero SNR (gamma = inf).
     """
+
+    needs_signal: bool = False
 
     def scale_input(self, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         """z as the network should see it."""
@@ -36,16 +45,27 @@ class Parameterization(ABC):
         """eps_hat from the output."""
 
     @abstractmethod
+    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        """What the output should be: p x + q eps."""
+
     def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
         """target - output, in the output's own units."""
+        return self.target(x, eps, gamma, space) - output
 
     @abstractmethod
     def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
-        """c, broadcastable against a state, with eps - eps_hat = c * error."""
+        """c = alpha / d, broadcastable against a state, with eps - eps_hat = c * error."""
+
+    @abstractmethod
+    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        """-sigma / d = -e^(gamma/2) eps_scale, with x - x_hat = x_scale * error; each is finite where it should be, so
+        neither is formed from the other."""
 
 
 class Eps(Parameterization):
     """The output is eps_hat (Ho et al. 2020); x_hat = (z - sigma eps_hat) / alpha."""
+
+    needs_signal = True
 
     def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return (z - per_example(sigma(gamma), z) * output) / per_example(alpha(gamma), z)
@@ -53,11 +73,35 @@ class Eps(Parameterization):
     def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return output
 
-    def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
-        return eps - output
+    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return eps
 
     def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return per_example(torch.ones_like(gamma), like)
+
+    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return -per_example(torch.exp(gamma / 2), like)
+
+
+class Score(Parameterization):
+    """The output is the score, grad log p(z) = -eps_hat / sigma (Song et al. 2021)."""
+
+    needs_signal = True
+
+    def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return (z + per_example(sigma(gamma).square(), z) * output) / per_example(alpha(gamma), z)
+
+    def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return -per_example(sigma(gamma), z) * output
+
+    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return -eps / per_example(sigma(gamma), eps)
+
+    def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return -per_example(sigma(gamma), like)
+
+    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return per_example(sigma(gamma) * torch.exp(gamma / 2), like)
 
 
 class X(Parameterization):
@@ -69,15 +113,21 @@ class X(Parameterization):
     def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return (z - per_example(alpha(gamma), z) * self.x(output, z, gamma, space)) / per_example(sigma(gamma), z)
 
-    def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
-        return x - self.x(output, x, gamma, space)
+    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return x
 
     def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return -per_example(torch.exp(-gamma / 2), like)
 
+    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return per_example(torch.ones_like(gamma), like)
+
 
 class Logits(X):
     """The output is the logits of a category; x_hat = scale * softmax(output), the mean of a scaled one-hot state.
+
+    The error is that of x_hat, and the target log(x / scale): -inf for the categories that x is not, and no number at
+    all for an x that is no mean of one-hot states.
 
     Args:
         scale: the value of the hot element.
@@ -89,6 +139,12 @@ class Logits(X):
     def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return self.scale * torch.softmax(output, dim=-1)
 
+    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return torch.log(x / self.scale)
+
+    def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return x - self.x(output, x, gamma, space)
+
 
 class V(Parameterization):
     """The output is v_hat = alpha eps_hat - sigma x_hat (Salimans & Ho 2022, appendix D)."""
@@ -99,11 +155,43 @@ class V(Parameterization):
     def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return per_example(sigma(gamma), z) * z + per_example(alpha(gamma), z) * output
 
-    def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
-        return per_example(alpha(gamma), x) * eps - per_example(sigma(gamma), x) * x - output
+    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return per_example(alpha(gamma), x) * eps - per_example(sigma(gamma), x) * x
 
     def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return per_example(alpha(gamma), like)
+
+    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return -per_example(sigma(gamma), like)
+
+
+class FlowVelocity(Parameterization):
+    """The output is the velocity u_hat = eps_hat - x_hat of a rectified flow (Liu et al. 2023; Lipman et al. 2023).
+
+    The network sees z / (alpha + sigma) = (1 - t) x + t eps, the state of the straight path at t = sigma /
+    (alpha + sigma), whose velocity d/dt is eps - x: x_hat = (z - sigma u_hat) / (alpha + sigma).
+    """
+
+    def _norm(self, like: Tensor, gamma: Tensor) -> Tensor:
+        return per_example(alpha(gamma) + sigma(gamma), like)
+
+    def scale_input(self, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return z / self._norm(z, gamma)
+
+    def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return (z - per_example(sigma(gamma), z) * output) / self._norm(z, gamma)
+
+    def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return (z + per_example(alpha(gamma), z) * output) / self._norm(z, gamma)
+
+    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return eps - x
+
+    def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return per_example(alpha(gamma), like) / self._norm(like, gamma)
+
+    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return -per_example(sigma(gamma), like) / self._norm(like, gamma)
 
 
 class Preconditioned(Parameterization):
@@ -137,13 +225,17 @@ class Preconditioned(Parameterization):
         a, b, s, r = self._terms(z, gamma, space)
         return b * r.square() * z - a * s * r * output
 
-    def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
         a, b, s, r = self._terms(x, gamma, space)
-        return (b * x / s - a * s * eps) * r - output
+        return (b * x / s - a * s * eps) * r
 
     def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
         a, _, s, r = self._terms(like, gamma, space)
         return -a * s * r
+
+    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        _, b, s, r = self._terms(like, gamma, space)
+        return b * s * r
 
 
 class PerBlock(Parameterization):
@@ -155,6 +247,7 @@ class PerBlock(Parameterization):
 
     def __init__(self, blocks: Mapping[str, Parameterization]) -> None:
         self.blocks = dict(blocks)
+        self.needs_signal = any(part.needs_signal for part in self.blocks.values())
 
     def _map(self, method: str, states: tuple[Tensor, ...], gamma: Tensor, space: Space) -> Tensor:
         if not isinstance(space, Product):
@@ -176,11 +269,17 @@ class PerBlock(Parameterization):
     def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return self._map("eps", (output, z), gamma, space)
 
+    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return self._map("target", (x, eps), gamma, space)
+
     def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return self._map("error", (output, x, eps), gamma, space)
 
     def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return self._map("eps_scale", (like,), gamma, space)
+
+    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+        return self._map("x_scale", (like,), gamma, space)
 
 
 @dataclass(frozen=True)
@@ -223,6 +322,10 @@ class Prediction:
         """grad log p(z) = -eps_hat / sigma."""
         return -self.eps / per_example(sigma(self.gamma), self.z)
 
+    def in_terms_of(self, parameterization: Parameterization) -> Tensor:
+        """The output that another parameterization would need to give the same x_hat and eps_hat, on the space."""
+        return parameterization.target(self.x, self.eps, self.gamma, self.space)
+
     def error(self, x: Tensor, eps: Tensor) -> Tensor:
         """target - output, in the output's own units."""
         return self.parameterization.error(self.output, x, eps, self.gamma, self.space)
@@ -231,13 +334,26 @@ class Prediction:
         """c with eps - eps_hat = c * error before projection."""
         return self.parameterization.eps_scale(self.z, self.gamma, self.space)
 
+    def x_scale(self) -> Tensor:
+        """c with x - x_hat = c * error before projection."""
+        return self.parameterization.x_scale(self.z, self.gamma, self.space)
+
     def eps_error(self, x: Tensor, eps: Tensor) -> Tensor:
         """eps - eps_hat, on the space."""
         return self.space.project(self.eps_scale() * self.error(x, eps))
 
+    def x_error(self, x: Tensor, eps: Tensor) -> Tensor:
+        """x - x_hat, on the space."""
+        return self.space.project(self.x_scale() * self.error(x, eps))
+
 
 class Denoiser(nn.Module, ABC):
     """denoiser(z, gamma, space, condition) -> Prediction. Guidance wraps a Denoiser and is one."""
+
+    @property
+    def needs_signal(self) -> bool:
+        """Whether x_hat does not exist at zero SNR (gamma = inf): a wrapper needs what the denoisers it holds need."""
+        return any(child.needs_signal for child in self.children() if isinstance(child, Denoiser))
 
     @abstractmethod
     def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
@@ -256,6 +372,20 @@ class NetworkDenoiser(Denoiser):
         super().__init__()
         self.network, self.parameterization = network, parameterization
 
+    @property
+    def needs_signal(self) -> bool:
+        return self.parameterization.needs_signal
+
     def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
         output = self.network(self.parameterization.scale_input(z, gamma, space), gamma, space, condition)
         return Prediction(output, z, gamma, self.parameterization, space)
+
+
+def check_zero_snr(denoiser: Denoiser, gamma_1: float) -> None:
+    """Refuse a denoiser that says nothing of x at the noise end, before any loop runs.
+
+    Raises:
+        ValueError: gamma_1 is inf and the denoiser's x_hat divides by alpha.
+    """
+    if gamma_1 == math.inf and denoiser.needs_signal:
+        raise ValueError("eps prediction says nothing of x at zero terminal SNR (gamma_1 = inf): use v (or x, F)")

@@ -106,16 +106,17 @@ def prior_kl(x: Tensor, gamma_1: Tensor, space: Space) -> Tensor:
 def transition_kl(prediction: Prediction, x: Tensor, eps: Tensor, gamma_s: Tensor) -> Tensor:
     """KL(q(z_s | z_t, x) || p(z_s | z_t)) per element, of the state's shape; sum it with the space.
 
-    With fixed variance, 1/2 expm1(gamma_t - gamma_s) (eps - eps_hat)^2. Where Var[x | z_t] = C is known, the reverse
-    variance is r = 1 + e^(-gamma_s) (1 - e^(gamma_s - gamma_t)) C times as large and the KL is
-    1/2 [1/r - 1 + log r + expm1(gamma_t - gamma_s) (eps - eps_hat)^2 / r].
+    With fixed variance, 1/2 w (x - x_hat)^2 where w = e^(-gamma_s) (1 - e^(gamma_s - gamma_t)) = SNR_s - SNR_t, which
+    is 1/2 expm1(gamma_t - gamma_s) (eps - eps_hat)^2 and finite at zero terminal SNR (gamma_t = inf) besides. Where
+    Var[x | z_t] = C is known, the reverse variance is r = 1 + w C times as large and the KL is
+    1/2 [1/r - 1 + log r + w (x - x_hat)^2 / r].
     """
-    error2 = prediction.eps_error(x, eps).square()
-    gap = prediction.gamma - gamma_s
-    kl = 0.5 * per_example(torch.expm1(gap), error2) * error2
+    error2 = prediction.x_error(x, eps).square()
+    weight = per_example(-torch.exp(-gamma_s) * torch.expm1(gamma_s - prediction.gamma), error2)
+    kl = 0.5 * weight * error2
     if prediction.x_variance is None:
         return kl
-    excess = per_example(-torch.exp(-gamma_s) * torch.expm1(-gap), error2) * prediction.x_variance
+    excess = weight * prediction.x_variance
     return kl / (1 + excess) + 0.5 * (torch.log1p(excess) - excess / (1 + excess))
 
 
