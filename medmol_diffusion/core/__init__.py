@@ -4,27 +4,45 @@ from medmol_diffusion.core.analytic import GaussianDenoiser, MixtureDenoiser, ga
 from medmol_diffusion.core.denoiser import (
     Denoiser,
     Eps,
+    FlowVelocity,
     Logits,
     NetworkDenoiser,
     Parameterization,
     PerBlock,
     Preconditioned,
     Prediction,
+    Score,
     V,
     X,
+    check_zero_snr,
 )
 from medmol_diffusion.core.elbo import Elbo, continuous_integrand, diffuse, elbo, prior_kl, transition_kl
 from medmol_diffusion.core.noise import Randomness, Streams
-from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss
+from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss
 from medmol_diffusion.core.sampler import grid, sample
 from medmol_diffusion.core.schedule import Cosine, DDPMLinear, LinearGamma, Polynomial, Schedule, alpha, sigma
 from medmol_diffusion.core.space import Dense, Masked, Product, Space, ZeroCentre
 from medmol_diffusion.core.stepper import DDIM, STEPPERS, Ancestral, DPMSolver2M, Heun, Stepper, stepper_named
-from medmol_diffusion.core.weighting import WEIGHTINGS, Native, Simple, Weighting
+from medmol_diffusion.core.variance import VarianceDenoiser
+from medmol_diffusion.core.weighting import (
+    EDM,
+    P2,
+    VLB,
+    WEIGHTINGS,
+    LearnedUncertainty,
+    MinSNR,
+    Native,
+    Sigmoid,
+    Simple,
+    Weighting,
+)
 
 __all__ = [
     "DDIM",
+    "EDM",
+    "P2",
     "STEPPERS",
+    "VLB",
     "WEIGHTINGS",
     "Ancestral",
     "Cosine",
@@ -34,12 +52,15 @@ __all__ = [
     "Dense",
     "Elbo",
     "Eps",
+    "FlowVelocity",
     "GaussianDenoiser",
     "Heun",
+    "LearnedUncertainty",
     "Levels",
     "LinearGamma",
     "Logits",
     "Masked",
+    "MinSNR",
     "MixtureDenoiser",
     "Native",
     "NetworkDenoiser",
@@ -52,22 +73,27 @@ __all__ = [
     "Product",
     "Randomness",
     "Schedule",
+    "Score",
+    "Sigmoid",
     "Simple",
     "Space",
     "Stepper",
     "Streams",
     "UniformTime",
     "V",
+    "VarianceDenoiser",
     "Weighting",
     "X",
     "ZeroCentre",
     "alpha",
+    "check_zero_snr",
     "continuous_integrand",
     "denoising_loss",
     "diffuse",
     "elbo",
     "gaussian_flow",
     "grid",
+    "hybrid_loss",
     "prior_kl",
     "sample",
     "sigma",

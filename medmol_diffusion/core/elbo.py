@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core.denoiser import Denoiser, Prediction
+from medmol_diffusion.core.denoiser import Denoiser, Prediction, check_zero_snr
 from medmol_diffusion.core.noise import Randomness, stratified_uniforms
 from medmol_diffusion.core.observation import Observation
 from medmol_diffusion.core.schedule import (
@@ -159,8 +159,10 @@ def elbo(
         condition: passed on to the denoiser.
 
     Raises:
-        ValueError: ``draws`` is None for the continuous bound, or not positive.
+        ValueError: ``draws`` is None for the continuous bound, or not positive; or gamma_1 = inf and the denoiser
+            predicts eps.
     """
+    check_zero_snr(denoiser, schedule.gamma_1)
     if draws is None and not transitions:
         raise ValueError("the exact sum is over the transitions of a discrete-time bound: give transitions, or draws")
     if draws is not None and draws < 1:
@@ -185,17 +187,18 @@ def elbo(
             gamma = schedule.gamma(step / transitions)
             prediction = denoiser(diffuse(x, eps, gamma), gamma, space, condition)
             gamma_s = schedule.gamma((step - 1) / transitions)
-            weight = transitions * torch.expm1(gamma - gamma_s)
+            weight = transitions * torch.exp(-gamma_s) * -torch.expm1(gamma_s - gamma)
             integrand = transitions * transition_kl(prediction, x, eps, gamma_s)
+            error = prediction.x_error(x, eps)
         else:
             assert uniform is not None
             gamma = schedule.gamma(uniform[k])
             prediction = denoiser(diffuse(x, eps, gamma), gamma, space, condition)
             weight = schedule.derivative(uniform[k])
             integrand = continuous_integrand(prediction, x, eps, weight)
+            error = prediction.eps_error(x, eps)
         total[k] = space.sum(integrand)
-        error = space.localise(prediction.eps_error(x, eps))
-        local += 0.5 * per_example(weight, error) * error.square()
+        local += 0.5 * per_example(weight, local) * space.localise(error).square()
     for k in range(len(reconstruction)):
         z_0 = diffuse(x, space.noise(x, generator), gamma_0)
         x_hat, x_variance = None, None

@@ -1,13 +1,15 @@
 """The training objective: draw noise levels, add noise, weigh the error of the output."""
 
+import math
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from medmol_diffusion.core.denoiser import Denoiser, Prediction
-from medmol_diffusion.core.elbo import diffuse
+from medmol_diffusion.core.elbo import diffuse, transition_kl
 from medmol_diffusion.core.noise import Randomness, stratified_uniforms
 from medmol_diffusion.core.schedule import Schedule
 from medmol_diffusion.core.space import Space
@@ -21,6 +23,10 @@ class Levels(ABC):
     def __call__(self, u: Tensor) -> Tensor:
         """[B] uniforms -> [B] gamma, float64."""
 
+    @abstractmethod
+    def derivative(self, u: Tensor) -> Tensor:
+        """[B] d gamma / du, float64: one over the density of the levels at gamma(u)."""
+
 
 class UniformTime(Levels):
     """gamma(t) of the schedule at t ~ U(0, 1)."""
@@ -30,6 +36,9 @@ class UniformTime(Levels):
 
     def __call__(self, u: Tensor) -> Tensor:
         return self.schedule.gamma(u)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return self.schedule.derivative(u)
 
 
 class NormalGamma(Levels):
@@ -44,26 +53,48 @@ class NormalGamma(Levels):
     def __init__(self, schedule: Schedule, mean: float, std: float) -> None:
         self.schedule, self.mean, self.std = schedule, mean, std
 
+    def _cut(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The ends of the schedule and the normal's mass below them."""
+        ends = torch.tensor([self.schedule.gamma_0, self.schedule.gamma_1], dtype=torch.float64, device=device)
+        return ends, torch.special.ndtr((ends - self.mean) / self.std)
+
     def __call__(self, u: Tensor) -> Tensor:
-        ends = torch.tensor([self.schedule.gamma_0, self.schedule.gamma_1], dtype=torch.float64, device=u.device)
-        low, high = torch.special.ndtr((ends - self.mean) / self.std)
+        ends, (low, high) = self._cut(u.device)
         return (self.mean + self.std * torch.special.ndtri(low + (high - low) * u.double())).clamp(*ends.tolist())
+
+    def derivative(self, u: Tensor) -> Tensor:
+        _, (low, high) = self._cut(u.device)
+        # std (high - low) / phi(q), phi the normal density; the logs, because both may be tiny
+        log_density = -0.5 * ((self(u) - self.mean) / self.std).square() - 0.5 * math.log(2 * math.pi)
+        return self.std * torch.exp(torch.log(high - low) - log_density)
 
 
 def draw(
     denoiser: Denoiser, levels: Levels, space: Space, x: Tensor, generator: Randomness, condition: Any = None
-) -> tuple[Prediction, Tensor]:
-    """A prediction at one stratified noise level per example, and the eps that was added: (prediction, eps)."""
-    gamma = levels(stratified_uniforms(len(x), 1, generator)[0].to(x.device))
-    eps = space.noise(x, generator)
-    return denoiser(diffuse(x, eps, gamma), gamma, space, condition), eps
+) -> tuple[Prediction, Tensor, Tensor]:
+    """A prediction at one stratified noise level per example, the eps that was added, and d gamma / du [B] of the
+    levels there: (prediction, eps, gamma_derivative)."""
+    u = stratified_uniforms(len(x), 1, generator)[0].to(x.device)
+    gamma, eps = levels(u), space.noise(x, generator)
+    return denoiser(diffuse(x, eps, gamma), gamma, space, condition), eps, levels.derivative(u)
 
 
-def weighted_error(prediction: Prediction, x: Tensor, eps: Tensor, weighting: Weighting) -> Tensor:
-    """Weighted squared error per element, of the state's shape: weighting(c) * (target - output)^2, on the space."""
+def weighted_error(
+    prediction: Prediction, x: Tensor, eps: Tensor, weighting: Weighting, gamma_derivative: Tensor | None = None
+) -> Tensor:
+    """Weighted squared error per element, of the state's shape: weighting(...) * (target - output)^2, on the space.
+
+    Args:
+        prediction: what is weighed.
+        x, eps: the truth.
+        weighting: of the squared error.
+        gamma_derivative: [B] d gamma / du of the levels; one when left out, as if they were uniform in gamma.
+    """
+    gamma = prediction.gamma
+    density = torch.ones_like(gamma) if gamma_derivative is None else gamma_derivative
+    factor = weighting(gamma, density, prediction.eps_scale(), prediction.x_scale())
     # Projected before it is squared: what the network says outside the space is never seen again, so it costs nothing.
-    error = weighting(prediction.eps_scale()).sqrt() * prediction.error(x, eps)
-    return prediction.space.project(error).square()
+    return prediction.space.project(factor.sqrt() * prediction.error(x, eps)).square()
 
 
 def denoising_loss(
@@ -75,6 +106,56 @@ def denoising_loss(
     generator: Randomness,
     condition: Any = None,
 ) -> Tensor:
-    """[B] weighted squared error per degree of freedom."""
-    prediction, eps = draw(denoiser, levels, space, x, generator, condition)
-    return space.sum(weighted_error(prediction, x, eps, weighting)) / space.dim().to(x)
+    """[B] weighted squared error per degree of freedom, plus the weighting's offset."""
+    prediction, eps, gamma_derivative = draw(denoiser, levels, space, x, generator, condition)
+    return _per_dim(prediction, x, eps, weighting, gamma_derivative)
+
+
+def hybrid_loss(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    transitions: int,
+    weighting: Weighting,
+    space: Space,
+    x: Tensor,
+    generator: Randomness,
+    condition: Any = None,
+    bound_weight: float = 1e-3,
+) -> Tensor:
+    """[B] the weighted error, which teaches the mean, plus ``bound_weight`` times the diffusion term of the discrete
+    bound, which teaches the reverse variance alone (Nichol & Dhariwal 2021, eq. 16); both per degree of freedom.
+
+    Args:
+        denoiser: one that predicts Var[x | z], as VarianceDenoiser.
+        schedule: gives the levels, at t = 1/T, ..., 1.
+        transitions: T of the bound. The best variance is the same for every T.
+        weighting: of the squared error.
+        space: where x lives.
+        x: [B, ...] the clean state.
+        generator: draws a step of T for every example (stratified), and the noise.
+        condition: passed on to the denoiser.
+        bound_weight: lambda of the paper.
+
+    Raises:
+        ValueError: fewer than one transition, or the denoiser predicts no variance.
+    """
+    if transitions < 1:
+        raise ValueError(f"transitions = {transitions} must be at least 1: a variance belongs to a transition")
+    u = stratified_uniforms(len(x), 1, generator)[0].to(x.device)
+    step = (u * transitions).floor().clamp(max=transitions - 1)  # from t = (step + 1) / T to s = step / T
+    gamma, eps = schedule.gamma((step + 1) / transitions), space.noise(x, generator)
+    prediction = denoiser(diffuse(x, eps, gamma), gamma, space, condition)
+    if prediction.x_variance is None:
+        raise ValueError("the hybrid loss teaches a variance that this denoiser does not predict: use VarianceDenoiser")
+    error = _per_dim(prediction, x, eps, weighting, schedule.derivative((step + 1) / transitions))
+    # The bound would rather teach the loud levels than the mean: only the variance sees it.
+    fixed_mean = replace(prediction, output=prediction.output.detach())
+    kl = space.sum(transition_kl(fixed_mean, x, eps, schedule.gamma(step / transitions))) / space.dim().to(x)
+    return error + bound_weight * transitions * kl
+
+
+def _per_dim(prediction: Prediction, x: Tensor, eps: Tensor, weighting: Weighting, gamma_derivative: Tensor) -> Tensor:
+    """[B] weighted squared error per degree of freedom, plus the weighting's offset."""
+    space = prediction.space
+    error = space.sum(weighted_error(prediction, x, eps, weighting, gamma_derivative)) / space.dim().to(x)
+    return error + weighting.offset(prediction.gamma).to(error)

@@ -69,7 +69,7 @@ class MoleculeDiffusion(DiffusionModel):
         network: an E(3)-equivariant network with the signature of EGNN; an EGNN of its default size when left out.
         schedule: gamma(t) of the bound and of sampling; polynomial_2 of EDM when left out.
         max_atoms: the largest molecule the size distribution can hold.
-        weighting: of the positions' squared error, "simple" or "native".
+        weighting: of the positions' squared error, a name in core.WEIGHTINGS.
         gamma_mean, gamma_std: training noise levels gamma ~ N(mean, std^2), cut to the schedule; uniform in t when
         None. element_weight: factor on the cross-entropy of the elements.
     """
@@ -131,10 +131,11 @@ class MoleculeDiffusion(DiffusionModel):
     def loss(self, batch: MoleculeBatch, generator: Randomness) -> Tensor:
         """[B] weighted squared error of the positions per degree of freedom, plus the cross-entropy of an element."""
         space, x, data = self.layout.encode(batch)
-        prediction, eps = draw(self.denoiser, self.levels, space, x, generator)
-        error = weighted_error(prediction, x, eps, self.weighting)
+        prediction, eps, gamma_derivative = draw(self.denoiser, self.levels, space, x, generator)
+        error = weighted_error(prediction, x, eps, self.weighting, gamma_derivative)
         positions = space.blocks["positions"]
         squared = positions.sum(space.split(error)["positions"]) / positions.dim().to(x)
+        squared = squared + self.weighting.offset(prediction.gamma).to(x)
         logits = space.split(prediction.output)["elements"]
         entropy = F.cross_entropy(logits.transpose(1, 2), data["elements"], reduction="none") * batch.mask
         return squared + self.element_weight * entropy.sum(1) / batch.mask.sum(1)

@@ -88,7 +88,7 @@ class VolumeDiffusion(DiffusionModel):
         intensity_levels: grey levels of the data on [-1, 1].
         network: a 3-D network from 2 x 8^haar_levels channels to as many; a UNet3D of its default size when left out.
         schedule: gamma(t) of the bound, of sampling, and of the training noise levels; linear when left out.
-        weighting: of the squared error, "simple" (with the linear schedule, the bound itself) or "native".
+        weighting: of the squared error, a name in core.WEIGHTINGS; "simple" with the linear schedule is the bound.
         gamma_mean, gamma_std: training noise levels gamma ~ N(mean, std^2) instead, cut to the schedule.
         spacing: voxel size of the model's grid in mm: scans to be examined are resampled to it, samples carry it.
 

@@ -3,6 +3,9 @@ import torch
 from torch import Tensor, nn
 
 from medmol_diffusion.core import (
+    VLB,
+    Cosine,
+    DDPMLinear,
     Denoiser,
     Dense,
     Eps,
@@ -16,6 +19,7 @@ from medmol_diffusion.core import (
     Polynomial,
     Preconditioned,
     Prediction,
+    Schedule,
     Simple,
     Space,
     Streams,
@@ -24,6 +28,7 @@ from medmol_diffusion.core import (
     ZeroCentre,
     denoising_loss,
     elbo,
+    hybrid_loss,
 )
 from medmol_diffusion.core.observation import Gaussian
 
@@ -81,9 +86,9 @@ def test_the_loss_does_not_know_the_padding(weighting: Weighting) -> None:
 
 
 def test_native_and_simple_differ_by_the_square_of_the_eps_scale() -> None:
-    c = torch.tensor([0.5, 2.0])
-    assert torch.equal(Simple()(c), c**2)
-    assert Native()(c) == 1
+    c, gamma = torch.tensor([0.5, 2.0]), torch.zeros(2, dtype=torch.float64)
+    assert torch.equal(Simple()(gamma, gamma, c, c), c**2)
+    assert Native()(gamma, gamma, c, c) == 1
 
 
 @pytest.mark.parametrize("schedule", [SCHEDULE, Polynomial()], ids=["linear", "polynomial"])
@@ -106,6 +111,54 @@ def test_normal_gamma_is_the_normal_cut_to_the_schedule(schedule: LinearGamma, m
 def test_uniform_time_is_the_schedule() -> None:
     u = torch.rand(5, dtype=torch.float64)
     assert torch.equal(UniformTime(SCHEDULE)(u), SCHEDULE.gamma(u))
+
+
+LEVELS: list[Levels] = [
+    UniformTime(SCHEDULE),
+    UniformTime(Cosine()),
+    UniformTime(DDPMLinear()),
+    NormalGamma(SCHEDULE, -2.4, 2.4),
+    NormalGamma(SCHEDULE, 0.0, 50.0),
+    NormalGamma(SCHEDULE, 20.0, 2.0),
+]
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_derivative_of_the_levels_is_the_derivative_of_gamma(levels: Levels) -> None:
+    u = (torch.arange(40, dtype=torch.float64) + 0.37) / 40
+    tangent = torch.autograd.functional.jvp(levels, (u,), (torch.ones_like(u),))[1]
+    torch.testing.assert_close(levels.derivative(u), tangent, rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULE, Cosine(), DDPMLinear(), Polynomial()])
+def test_the_vlb_loss_of_uniform_time_is_the_diffusion_term(schedule: Schedule) -> None:
+    x, streams = states(), lambda: Streams(0, torch.arange(6))
+    oracle = GaussianDenoiser(torch.full((8,), 0.5, dtype=torch.float64))
+    loss = denoising_loss(oracle, UniformTime(schedule), VLB(), Dense(x), x, streams())
+    torch.testing.assert_close(
+        loss * 8, elbo(oracle, schedule, Dense(x), x, Gaussian(), x, streams()).terms["diffusion"]
+    )
+
+
+@pytest.mark.parametrize("transitions", [1, 4, 1000])
+def test_the_hybrid_loss_adds_the_diffusion_term_of_the_discrete_bound(transitions: int) -> None:
+    x, streams = states(), lambda: Streams(0, torch.arange(6))
+    oracle = GaussianDenoiser(torch.full((8,), 0.5, dtype=torch.float64), optimal_variance=True)
+    plain, hybrid = (
+        hybrid_loss(oracle, SCHEDULE, transitions, Simple(), Dense(x), x, streams(), bound_weight=weight)
+        for weight in (0.0, 0.3)
+    )
+    bound = elbo(oracle, SCHEDULE, Dense(x), x, Gaussian(), x, streams(), transitions)
+    torch.testing.assert_close((hybrid - plain) * 8, 0.3 * bound.terms["diffusion"])
+
+
+def test_the_hybrid_loss_refuses_what_it_cannot_teach() -> None:
+    x = states()
+    oracle = GaussianDenoiser(torch.full((8,), 0.5, dtype=torch.float64))
+    with pytest.raises(ValueError, match="use VarianceDenoiser"):
+        hybrid_loss(oracle, SCHEDULE, 4, Simple(), Dense(x), x, torch.Generator())
+    with pytest.raises(ValueError, match="transitions = 0"):
+        hybrid_loss(oracle, SCHEDULE, 0, Simple(), Dense(x), x, torch.Generator())
 
 
 @pytest.mark.parametrize("weighting", [Simple(), Native()])
