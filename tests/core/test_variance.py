@@ -97,7 +97,7 @@ def widening(denoiser: Denoiser) -> Tensor:
 
 
 def test_the_hybrid_loss_finds_the_optimal_variance(trained: VarianceDenoiser) -> None:
-    """Of every step and element within 3 %. Where r is near one the bound hardly sees C, and C itself is further off."""
+    """r of every step and element within 3 %. Where r is near one the bound hardly sees C, and C is further off."""
     optimal = widening(ORACLE)
     torch.testing.assert_close(widening(trained), optimal, rtol=0.03, atol=0)
     assert optimal.min() < 1.02

@@ -1,14 +1,18 @@
 """MoleculeDiffusion: layout, evidence, the bound's invariances and constants, sampling."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from safetensors.torch import save_file
 
-from medmol_diffusion.core import Streams, alpha, diffuse, sigma
+from medmol_diffusion.core import WEIGHTINGS, Streams, alpha, diffuse, sigma
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import EGNN, Molecule, MoleculeBatch, MoleculeDiffusion
+from medmol_diffusion.training.saved import export_model
 
 ELEMENTS = [1, 6, 8]
 
@@ -139,3 +143,44 @@ def test_the_last_element_of_the_vocabulary_can_be_generated() -> None:
 def test_an_element_outside_the_vocabulary_is_named() -> None:
     with pytest.raises(InputError, match=r"\[9\]"):
         model().elbo([Molecule(np.array([9, 1]), np.array([[0.0, 0, 0], [0, 0, 0.92]]))])
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_every_weighting_trains(weighting: str) -> None:
+    torch.manual_seed(0)
+    made = MoleculeDiffusion(ELEMENTS, EGNN(3, 3, hidden=16, edge_hidden=8, layers=1), weighting=weighting)
+    optimiser = torch.optim.SGD(made.parameters(), lr=0.01)
+    before = {name: value.clone() for name, value in made.named_parameters()}
+    loss = made.loss(batch_of(molecules(), torch.float32), torch.Generator().manual_seed(0))
+    loss.mean().backward()
+    optimiser.step()
+    assert loss.isfinite().all()
+    assert all(torch.isfinite(p).all() for p in made.parameters())
+    moved = {name.partition(".")[0] for name, value in made.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == ({"network", "weighting"} if weighting == "learned" else {"network"})
+
+
+def test_the_offset_of_a_learned_weight_is_part_of_the_loss() -> None:
+    losses = []
+    for u in (0.0, 0.3):
+        made = model()
+        made.weighting = WEIGHTINGS["learned"]()
+        with torch.no_grad():
+            made.weighting.coefficients[0] = u  # the constant wave
+        made.element_weight = 0.0
+        losses.append(made.loss(batch_of(molecules()), torch.Generator().manual_seed(0)).detach())
+    torch.testing.assert_close(losses[1], math.exp(-0.3) * losses[0] + 0.3, rtol=1e-6, atol=0)
+
+
+def test_the_learned_weight_is_exported_with_the_model(tmp_path: Path) -> None:
+    made = MoleculeDiffusion(ELEMENTS, weighting="learned")
+    with torch.no_grad():
+        made.weighting.coefficients.copy_(torch.arange(16))
+    save_file(made.state_dict(), tmp_path / "model.safetensors")
+    config = {
+        "class_path": "medmol_diffusion.molecules.MoleculeDiffusion",
+        "init_args": {"elements": ELEMENTS, "weighting": "learned"},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    back = MoleculeDiffusion.from_pretrained(export_model(tmp_path, tmp_path / "out"))
+    assert torch.equal(back.weighting.coefficients, torch.arange(16.0))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from medmol_diffusion.core import Streams
+from medmol_diffusion.core import WEIGHTINGS, Streams
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import UNet3D, VolumeBatch, VolumeDiffusion
 from medmol_diffusion.mri.data import collate
@@ -178,3 +178,20 @@ def test_a_network_of_other_channels_is_refused_with_the_right_number() -> None:
 def test_a_shape_that_does_not_divide_is_refused_with_the_multiple() -> None:
     with pytest.raises(InputError, match="multiples of 4"):
         VolumeDiffusion([16, 18, 16], haar_levels=2)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_every_weighting_trains(weighting: str) -> None:
+    torch.manual_seed(0)
+    scans = Scans(2, (8, 8, 8), [8, 7, 8])
+    model = VolumeDiffusion([8, 8, 8], haar_levels=1, network=UNet3D(16, 16, [8], 1), weighting=weighting)
+    model.prepare(scans)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    loss = model.loss(scans.batch(), torch.Generator().manual_seed(0))
+    loss.mean().backward()
+    optimiser.step()
+    assert loss.isfinite().all()
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    moved = {name.partition(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == ({"network", "weighting"} if weighting == "learned" else {"network"})
