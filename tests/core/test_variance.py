@@ -97,9 +97,9 @@ def widening(denoiser: Denoiser) -> Tensor:
 
 
 def test_the_hybrid_loss_finds_the_optimal_variance(trained: VarianceDenoiser) -> None:
-    """r of every step and element within 3 %. Where r is near one the bound hardly sees C, and C is further off."""
+    """r of every step and element within 5 %. Where r is near one the bound hardly sees C, and C is further off."""
     optimal = widening(ORACLE)
-    torch.testing.assert_close(widening(trained), optimal, rtol=0.03, atol=0)
+    torch.testing.assert_close(widening(trained), optimal, rtol=0.05, atol=0)
     assert optimal.min() < 1.02
     assert optimal.max() > 5  # and the test can tell
     assert (widening(built()) / optimal - 1).abs().max() > 0.5
