@@ -200,14 +200,20 @@ def test_the_sigmoid_weight_asks_the_same_of_any_levels() -> None:
     assert normal == pytest.approx(expected_loss(UniformTime(schedule), even, Sigmoid(), 16), rel=1e-7)
 
 
-def test_the_learned_weight_begins_as_its_base() -> None:
+@pytest.mark.parametrize("u", [0.0, 0.3])
+def test_the_learned_weight_divides_its_base_by_e_to_the_u_and_adds_u(u: float) -> None:
+    """It begins as its base, u = 0."""
     x = states(1)[0]
     oracle, levels = GaussianDenoiser(EIGENVALUES[:3]), UniformTime(LinearGamma())
-    losses = [
+    learned = LearnedUncertainty(P2())
+    if u:
+        with torch.no_grad():
+            learned.coefficients[0] = u  # the constant wave
+    base, found = (
         denoising_loss(oracle, levels, weighting, Dense(x), x, Streams(0, torch.arange(6)))
-        for weighting in (P2(), LearnedUncertainty(P2()))
-    ]
-    assert torch.equal(*losses)
+        for weighting in (P2(), learned)
+    )
+    torch.testing.assert_close(found, math.exp(-u) * base + u, rtol=1e-6, atol=0)
 
 
 def test_the_learned_weight_is_one_over_the_loss_that_is_left() -> None:
