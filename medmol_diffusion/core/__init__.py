@@ -1,6 +1,7 @@
 """The probabilistic core: it knows tensors and Gaussian noise, and nothing of voxels or atoms."""
 
 from medmol_diffusion.core.analytic import GaussianDenoiser, MixtureDenoiser, gaussian_flow
+from medmol_diffusion.core.closed_form import VE, Karras, RectifiedFlow, Sigmoid, SubVP
 from medmol_diffusion.core.denoiser import (
     Denoiser,
     Eps,
@@ -14,10 +15,21 @@ from medmol_diffusion.core.denoiser import (
     X,
 )
 from medmol_diffusion.core.elbo import Elbo, continuous_integrand, diffuse, elbo, prior_kl, transition_kl
+from medmol_diffusion.core.frame import FlowFrame, Frame, FramedDenoiser, SubVPFrame, VEFrame, VPFrame
+from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
 from medmol_diffusion.core.noise import Randomness, Streams
-from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss
+from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, schedule_loss
 from medmol_diffusion.core.sampler import grid, sample
-from medmol_diffusion.core.schedule import Cosine, DDPMLinear, LinearGamma, Polynomial, Schedule, alpha, sigma
+from medmol_diffusion.core.schedule import (
+    Cosine,
+    DDPMLinear,
+    LinearGamma,
+    Polynomial,
+    ScaledLinear,
+    Schedule,
+    alpha,
+    sigma,
+)
 from medmol_diffusion.core.space import Dense, Masked, Product, Space, ZeroCentre
 from medmol_diffusion.core.stepper import DDIM, STEPPERS, Ancestral, DPMSolver2M, Heun, Stepper, stepper_named
 from medmol_diffusion.core.weighting import WEIGHTINGS, Native, Simple, Weighting
@@ -25,6 +37,7 @@ from medmol_diffusion.core.weighting import WEIGHTINGS, Native, Simple, Weightin
 __all__ = [
     "DDIM",
     "STEPPERS",
+    "VE",
     "WEIGHTINGS",
     "Ancestral",
     "Cosine",
@@ -34,8 +47,13 @@ __all__ = [
     "Dense",
     "Elbo",
     "Eps",
+    "FlowFrame",
+    "Frame",
+    "FramedDenoiser",
     "GaussianDenoiser",
     "Heun",
+    "Karras",
+    "LearnedSchedule",
     "Levels",
     "LinearGamma",
     "Logits",
@@ -51,13 +69,20 @@ __all__ = [
     "Prediction",
     "Product",
     "Randomness",
+    "RectifiedFlow",
+    "ScaledLinear",
     "Schedule",
+    "Sigmoid",
     "Simple",
     "Space",
     "Stepper",
     "Streams",
+    "SubVP",
+    "SubVPFrame",
     "UniformTime",
     "V",
+    "VEFrame",
+    "VPFrame",
     "Weighting",
     "X",
     "ZeroCentre",
@@ -70,7 +95,9 @@ __all__ = [
     "grid",
     "prior_kl",
     "sample",
+    "schedule_loss",
     "sigma",
     "stepper_named",
     "transition_kl",
+    "variance_loss",
 ]

@@ -49,7 +49,9 @@ def quadrature(schedule: Schedule, denoiser: core.Denoiser, x: Tensor, space: co
         edges = torch.linspace(0, 1, schedule.transitions + 1, dtype=torch.float64)
         nodes, weights = roots_legendre(8)
     else:
-        edges = torch.linspace(0, 1, pieces + 1, dtype=torch.float64)
+        # Fine at both ends, where gamma' of many schedules is as large as 1 / t or 1 / (1 - t).
+        edges = torch.sigmoid(torch.linspace(-16, 16, pieces + 1, dtype=torch.float64))
+        edges[0], edges[-1] = 0, 1
         nodes, weights = roots_legendre(16)
     total = 0.0
     eps = space.noise(x, torch.Generator())
