@@ -156,12 +156,13 @@ class VE(LinearGamma):
 class SubVP(Schedule):
     """gamma = 2 log(2 sinh(B / 2)), B(u) = beta_min u + (beta_max - beta_min) u^2 / 2, u linear in t from t_min to 1.
 
-    The sub-VP SDE of Song et al. 2021, eq. 29: z = e^(-B / 2) x + (1 - e^-B) eps. Only the ratio of the two counts here;
-    z itself is that of this package times a number (SubVPFrame). So nothing is left of what the paper proposed it for,
-    a variance below that of the VP SDE: every bound depends on the end points alone (V6), and the prior N(0, I) of the
-    common frame is N(0, e^-B + (1 - e^-B)^2) in its own. As noise grows like u and not like sqrt u, gamma_0 is very
-    low: -18.2 with the paper's sampling cut t_min = 1e-3, -27.6 with its likelihood cut 1e-5. On data with grey levels
-    or a unit that is a resolution nobody asked for; and it has no discrete table, so no zero terminal SNR.
+    The sub-VP SDE of Song et al. 2021, eq. 29: z = e^(-B / 2) x + (1 - e^-B) eps. Only the ratio of the two counts
+    here; z itself is that of this package times a number (SubVPFrame). So nothing is left of what the paper proposed it
+    for, a variance below that of the VP SDE: the continuous bound depends on the end points alone (V6), and the prior
+    N(0, I) of the common frame has variance e^-B + (1 - e^-B)^2 in its own. Where it does not make sense: as noise
+    grows like u and not like sqrt u, gamma_0 is very low, -18.2 with the paper's sampling cut t_min = 1e-3 and -27.6
+    with its likelihood cut 1e-5, a resolution that grey levels and coordinates do not have; and it comes from no
+    discrete table, so zero terminal SNR has no meaning.
 
     Raises:
         ValueError: the betas are not positive and increasing, or t_min is not in (0, 1).

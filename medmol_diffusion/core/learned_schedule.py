@@ -33,9 +33,9 @@ class LearnedSchedule(Schedule):
         if hidden < 1:
             raise ValueError(f"hidden = {hidden} must be at least 1")
         self.ends = (gamma_0, gamma_1)
-        # Sigmoids side by side, wide enough to overlap: together they are nearly a line.
+        # Sigmoids side by side, each of the width of its place: together they are nearly a line.
         place = (torch.arange(hidden, dtype=torch.float64) + 0.5) / hidden
-        rate = torch.full_like(place, 2.0 * hidden**0.5)
+        rate = torch.full_like(place, float(hidden))
         self.log_slope = nn.Parameter(torch.zeros((), dtype=torch.float64))
         self.log_height = nn.Parameter(torch.full_like(place, 1 / hidden).log())
         self.log_rate = nn.Parameter(rate.log())

@@ -172,7 +172,9 @@ class Tabulated(Schedule):
 
     def gamma(self, t: Tensor) -> Tensor:
         left, right, fraction = self._at(t)
-        return torch.where(right.isinf(), left - torch.log1p(-fraction), left + (right - left) * fraction)
+        terminal = right.isinf()
+        step, gone = torch.where(terminal, 0.0, right - left), torch.where(terminal, fraction, 0.0)
+        return left + step * fraction - torch.log1p(-gone)
 
     def derivative(self, t: Tensor) -> Tensor:
         left, right, fraction = self._at(t)
@@ -186,7 +188,7 @@ def zero_terminal_snr(log_alpha2: Tensor) -> Tensor:
     """
     # alpha_i - alpha_n = alpha_i (1 - alpha_n / alpha_i).
     shift = 2 * torch.log(-torch.expm1((log_alpha2[-1] - log_alpha2) / 2))
-    return log_alpha2 + shift - shift[0]
+    return log_alpha2 + (shift - shift[0])
 
 
 def _table(beta: Tensor, zero_snr: bool) -> Tensor:
