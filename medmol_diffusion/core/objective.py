@@ -101,7 +101,7 @@ def schedule_loss(levels: Levels, prediction: Prediction, x: Tensor, eps: Tensor
         error = space.squared_norm(prediction.eps_error(x, eps))
         log_q = levels.log_density(prediction.gamma)
     second = variance_loss(schedule, prediction.gamma, error, log_q)
-    relative = second / second.detach().mean()
+    relative = second / second.detach().mean().clamp(min=torch.finfo(torch.float64).tiny)
     return (relative - relative.detach()).to(prediction.z)
 
 
