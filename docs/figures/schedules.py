@@ -52,10 +52,10 @@ def trained() -> LearnedSchedule:
     return schedule.requires_grad_(False)
 
 
-def column(top: Axes, bottom: Axes, title: str, curves: dict[str, tuple[Schedule, str, str]]) -> None:
+def column(top: Axes, bottom: Axes, title: str, curves: list[tuple[str, Schedule, str, str]]) -> None:
     """gamma(t) above; alpha^2 (solid) and sigma^2 (faint) below; one legend under both."""
     t = torch.linspace(0, 1, 1501, dtype=torch.float64)
-    for name, (schedule, colour, style) in curves.items():
+    for name, schedule, colour, style in curves:
         gamma = schedule.gamma(t)
         line = {"color": colour, "linestyle": style, "linewidth": 1.9, "solid_capstyle": "round"}
         top.plot(t, gamma, label=name, **line)
@@ -79,29 +79,29 @@ def column(top: Axes, bottom: Axes, title: str, curves: dict[str, tuple[Schedule
             side.set_visible(False)
     bottom.legend(
         *top.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=3, fontsize=9.2,
-        frameon=False, handlelength=2.2, columnspacing=1.4,
+        frameon=False, handlelength=2.2, columnspacing=1.6,
     )  # fmt: skip
 
 
 def main() -> None:
     low, high = (torch.tensor(end / 2).exp().item() for end in ENDS)
     dashed, dotted = (0, (5, 2)), (0, (1, 1.6))
-    same = {
-        "LinearGamma, VE": (LinearGamma(*ENDS), INK, "-"),
-        "Cosine": (Cosine(*ENDS), "#0072b2", "-"),
-        "Sigmoid": (Sigmoid(*ENDS), "#56b4e9", dashed),
-        "RectifiedFlow": (RectifiedFlow(*ENDS), "#009e73", "-"),
-        "Karras, ρ = 7": (Karras(low, high), "#d55e00", "-"),
-        "LearnedSchedule": (trained(), "#cc79a7", "-"),
-    }
-    own = {
-        "DDPMLinear": (DDPMLinear(), "#0072b2", "-"),
-        "DDPMLinear, zero SNR": (DDPMLinear(zero_snr=True), "#0072b2", dotted),
-        "ScaledLinear": (ScaledLinear(), "#d55e00", "-"),
-        "ScaledLinear, zero SNR": (ScaledLinear(zero_snr=True), "#d55e00", dotted),
-        "Polynomial": (Polynomial(), "#009e73", "-"),
-        "SubVP": (SubVP(), "#cc79a7", "-"),
-    }
+    same = [
+        ("LinearGamma, VE", LinearGamma(*ENDS), INK, "-"),
+        ("Cosine", Cosine(*ENDS), "#0072b2", "-"),
+        ("Sigmoid", Sigmoid(*ENDS), "#56b4e9", dashed),
+        ("RectifiedFlow", RectifiedFlow(*ENDS), "#009e73", "-"),
+        ("Karras, ρ = 7", Karras(low, high), "#d55e00", "-"),
+        ("LearnedSchedule", trained(), "#cc79a7", "-"),
+    ]
+    own = [
+        ("DDPMLinear", DDPMLinear(), "#0072b2", "-"),
+        ("with zero SNR", DDPMLinear(zero_snr=True), "#0072b2", dotted),
+        ("ScaledLinear", ScaledLinear(), "#d55e00", "-"),
+        ("with zero SNR", ScaledLinear(zero_snr=True), "#d55e00", dotted),
+        ("Polynomial", Polynomial(), "#009e73", "-"),
+        ("SubVP", SubVP(), "#cc79a7", "-"),
+    ]
     figure, axes = plt.subplots(2, 2, figsize=(10.5, 8.2), dpi=160, gridspec_kw={"height_ratios": [1.25, 1]})
     column(axes[0, 0], axes[1, 0], "Between the same two end points", same)
     column(axes[0, 1], axes[1, 1], "Between end points of their own", own)

@@ -45,7 +45,7 @@ def _sinh_ratio_root(length: float, log_ratio: float) -> float:
 class Sigmoid(Schedule):
     """alpha^2(u) = (S(end) - S(u)) / (S(end) - S(start)), S(u) = sigmoid(u / temperature), u linear in t.
 
-    The sigmoid schedule of Chen 2023 (On the importance of noise scheduling, algorithm 1; Jabri et al. 2022, figure 2).
+    The sigmoid schedule of Chen 2023 (On the importance of noise scheduling) and Jabri et al. 2022.
     There u runs over all of [start, end] and SNR from infinity to 0; here it is cut to the piece on which gamma runs
     from gamma_0 to gamma_1. As S(a) - S(b) = sinh((a - b) / 2) / (2 cosh(a / 2) cosh(b / 2)) in units of temperature,
 
@@ -71,8 +71,9 @@ class Sigmoid(Schedule):
         self.offset = _log_cosh(b) - _log_cosh(a)
         # Half the way from start, and half the way to end, each at t = 0 and t = 1: both are kept, so that neither is
         # formed as a difference.
-        self.risen = [_sinh_ratio_root(b - a, gamma - self.offset) for gamma in (gamma_0, gamma_1)]
-        self.left = [_sinh_ratio_root(b - a, self.offset - gamma) for gamma in (gamma_0, gamma_1)]
+        low, high = gamma_0 - self.offset, gamma_1 - self.offset
+        self.risen = (_sinh_ratio_root(b - a, low), _sinh_ratio_root(b - a, high))
+        self.left = (_sinh_ratio_root(b - a, -low), _sinh_ratio_root(b - a, -high))
 
     def _places(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return _line(*self.risen, t), _line(*self.left, t)
@@ -99,8 +100,8 @@ class RectifiedFlow(Schedule):
     def __init__(self, gamma_0: float = -13.3, gamma_1: float = 10.0) -> None:
         super().__init__()
         check_ends(gamma_0, gamma_1)
-        self.noise = [math.exp(-_softplus(-gamma_0 / 2)), math.exp(-_softplus(-gamma_1 / 2))]
-        self.signal = [math.exp(-_softplus(gamma_0 / 2)), math.exp(-_softplus(gamma_1 / 2))]
+        self.noise = (math.exp(-_softplus(-gamma_0 / 2)), math.exp(-_softplus(-gamma_1 / 2)))
+        self.signal = (math.exp(-_softplus(gamma_0 / 2)), math.exp(-_softplus(gamma_1 / 2)))
 
     def _places(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return _line(*self.noise, t), _line(*self.signal, t)

@@ -151,7 +151,7 @@ def test_ddim_is_euler_on_the_flow() -> None:
 
 
 def test_ddim_is_euler_on_the_ode_of_edm() -> None:
-    """dz / ds = (z - D(z; s)) / s (Karras et al. 2022, eq. 3 with their sigma(t) = t)."""
+    """dz / ds = (z - D(z; s)) / s (Karras et al. 2022, eqs. 1 and 3 with sigma(t) = t)."""
     gammas, z = grid(Karras(), 18), torch.ones(2, 4, dtype=torch.float64)
     found = sample(FramedDenoiser(edm, VEFrame()), DDIM(), gammas, Dense(z), z, torch.Generator())
     s = torch.exp(gammas / 2)
