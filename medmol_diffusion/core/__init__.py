@@ -1,6 +1,7 @@
 """The probabilistic core: it knows tensors and Gaussian noise, and nothing of voxels or atoms."""
 
 from medmol_diffusion.core.analytic import GaussianDenoiser, MixtureDenoiser, gaussian_flow
+from medmol_diffusion.core.closed_form import VE, Karras, RectifiedFlow, Sigmoid, SubVP
 from medmol_diffusion.core.denoiser import (
     Denoiser,
     Eps,
@@ -17,10 +18,21 @@ from medmol_diffusion.core.denoiser import (
     check_zero_snr,
 )
 from medmol_diffusion.core.elbo import Elbo, continuous_integrand, diffuse, elbo, prior_kl, transition_kl
+from medmol_diffusion.core.frame import FlowFrame, Frame, FramedDenoiser, SubVPFrame, VEFrame, VPFrame
+from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
 from medmol_diffusion.core.noise import Randomness, Streams
-from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss
+from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss, schedule_loss
 from medmol_diffusion.core.sampler import grid, sample
-from medmol_diffusion.core.schedule import Cosine, DDPMLinear, LinearGamma, Polynomial, Schedule, alpha, sigma
+from medmol_diffusion.core.schedule import (
+    Cosine,
+    DDPMLinear,
+    LinearGamma,
+    Polynomial,
+    ScaledLinear,
+    Schedule,
+    alpha,
+    sigma,
+)
 from medmol_diffusion.core.space import Dense, Masked, Product, Space, ZeroCentre
 from medmol_diffusion.core.stepper import DDIM, STEPPERS, Ancestral, DPMSolver2M, Heun, Stepper, stepper_named
 from medmol_diffusion.core.variance import VarianceDenoiser
@@ -32,7 +44,7 @@ from medmol_diffusion.core.weighting import (
     LearnedUncertainty,
     MinSNR,
     Native,
-    Sigmoid,
+    SigmoidWeighting,
     Simple,
     Weighting,
 )
@@ -42,6 +54,7 @@ __all__ = [
     "EDM",
     "P2",
     "STEPPERS",
+    "VE",
     "VLB",
     "WEIGHTINGS",
     "Ancestral",
@@ -52,9 +65,14 @@ __all__ = [
     "Dense",
     "Elbo",
     "Eps",
+    "FlowFrame",
     "FlowVelocity",
+    "Frame",
+    "FramedDenoiser",
     "GaussianDenoiser",
     "Heun",
+    "Karras",
+    "LearnedSchedule",
     "LearnedUncertainty",
     "Levels",
     "LinearGamma",
@@ -72,15 +90,22 @@ __all__ = [
     "Prediction",
     "Product",
     "Randomness",
+    "RectifiedFlow",
+    "ScaledLinear",
     "Schedule",
     "Score",
     "Sigmoid",
+    "SigmoidWeighting",
     "Simple",
     "Space",
     "Stepper",
     "Streams",
+    "SubVP",
+    "SubVPFrame",
     "UniformTime",
     "V",
+    "VEFrame",
+    "VPFrame",
     "VarianceDenoiser",
     "Weighting",
     "X",
@@ -96,7 +121,9 @@ __all__ = [
     "hybrid_loss",
     "prior_kl",
     "sample",
+    "schedule_loss",
     "sigma",
     "stepper_named",
     "transition_kl",
+    "variance_loss",
 ]

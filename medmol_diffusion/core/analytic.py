@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core.denoiser import Denoiser, Eps, Prediction
+from medmol_diffusion.core.denoiser import Denoiser, Prediction, V
 from medmol_diffusion.core.schedule import alpha, sigma
 from medmol_diffusion.core.space import Space
 
@@ -14,8 +14,8 @@ from medmol_diffusion.core.space import Space
 class GaussianDenoiser(Denoiser):
     """Data N(0, C) with C = U diag(l) U^T on an orthonormal basis U of the space's subspace.
 
-    E[eps | z] = sigma U diag(1 / (alpha^2 l + sigma^2)) U^T z; x | z has covariance U diag(l sigma^2 / (alpha^2 l +
-    sigma^2)) U^T.
+    E[v | z] = U diag(alpha sigma (1 - l) / (alpha^2 l + sigma^2)) U^T z, finite at both ends of gamma; x | z has
+    covariance U diag(l sigma^2 / (alpha^2 l + sigma^2)) U^T.
 
     Args:
         eigenvalues: [d] l, positive.
@@ -26,8 +26,6 @@ class GaussianDenoiser(Denoiser):
     Raises:
         ValueError: an eigenvalue is not positive, or an optimal variance is asked for with a basis.
     """
-
-    needs_signal = True
 
     def __init__(self, eigenvalues: Tensor, basis: Tensor | None = None, optimal_variance: bool = False) -> None:
         super().__init__()
@@ -45,11 +43,11 @@ class GaussianDenoiser(Denoiser):
         return ((flat @ self.basis * gain) @ self.basis.T).reshape(v.shape)
 
     def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
-        a, b = alpha(gamma).to(z)[:, None], sigma(gamma).to(z)[:, None]
-        marginal = a**2 * self.eigenvalues.to(z) + b**2
-        eps = self._filter(z, b / marginal)
-        variance = (self.eigenvalues.to(z) * b**2 / marginal).reshape(z.shape) if self.optimal_variance else None
-        return Prediction(eps, z, gamma, Eps(), space, variance)
+        a, b, spread = alpha(gamma).to(z)[:, None], sigma(gamma).to(z)[:, None], self.eigenvalues.to(z)
+        marginal = a**2 * spread + b**2
+        v = self._filter(z, a * b * (1 - spread) / marginal)
+        variance = (spread * b**2 / marginal).reshape(z.shape) if self.optimal_variance else None
+        return Prediction(v, z, gamma, V(), space, variance)
 
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """x ~ N(0, C), of the shape of ``like`` [B, ...]."""
@@ -79,8 +77,6 @@ class MixtureDenoiser(Denoiser):
         weights: [K] positive, summing to one.
     """
 
-    needs_signal = True
-
     def __init__(self, means: Tensor, stds: Tensor, weights: Tensor) -> None:
         super().__init__()
         if not (stds > 0).all() or not torch.isclose(weights.sum(), torch.ones((), dtype=weights.dtype)):
@@ -99,8 +95,10 @@ class MixtureDenoiser(Denoiser):
     def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
         log_joint, residual, variance = self._log_joint(z.flatten(1).double(), gamma)
         responsibility = torch.softmax(log_joint, dim=1)
-        eps = sigma(gamma)[:, None] * ((responsibility / variance)[..., None] * residual).sum(1)
-        return Prediction(eps.to(z).reshape(z.shape), z, gamma, Eps(), space)
+        a, b = alpha(gamma)[:, None], sigma(gamma)[:, None]
+        eps = b * ((responsibility / variance)[..., None] * residual).sum(1)
+        x = responsibility @ self.means + a * ((responsibility * self.stds**2 / variance)[..., None] * residual).sum(1)
+        return Prediction((a * eps - b * x).to(z).reshape(z.shape), z, gamma, V(), space)
 
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """x of the shape of ``like`` [B, ...]."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medmol_diffusion.core.denoiser import Denoiser, Prediction
 from medmol_diffusion.core.elbo import diffuse, transition_kl
+from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
 from medmol_diffusion.core.noise import Randomness, stratified_uniforms
 from medmol_diffusion.core.schedule import Schedule
 from medmol_diffusion.core.space import Space
@@ -18,6 +19,8 @@ from medmol_diffusion.core.weighting import Weighting
 
 class Levels(ABC):
     """The distribution of training noise levels, as a map of a uniform u in [0, 1] to gamma."""
+
+    schedule: Schedule
 
     @abstractmethod
     def __call__(self, u: Tensor) -> Tensor:
@@ -75,8 +78,10 @@ def draw(
     """A prediction at one stratified noise level per example, the eps that was added, and d gamma / du [B] of the
     levels there: (prediction, eps, gamma_derivative)."""
     u = stratified_uniforms(len(x), 1, generator)[0].to(x.device)
-    gamma, eps = levels(u), space.noise(x, generator)
-    return denoiser(diffuse(x, eps, gamma), gamma, space, condition), eps, levels.derivative(u)
+    # A learned schedule moves by schedule_loss alone, never to where the network's error happens to be small.
+    gamma, gamma_derivative = levels(u).detach(), levels.derivative(u).detach()
+    eps = space.noise(x, generator)
+    return denoiser(diffuse(x, eps, gamma), gamma, space, condition), eps, gamma_derivative
 
 
 def weighted_error(
@@ -97,6 +102,22 @@ def weighted_error(
     return prediction.space.project(factor.sqrt() * prediction.error(x, eps)).square()
 
 
+def schedule_loss(levels: Levels, prediction: Prediction, x: Tensor, eps: Tensor, gamma_derivative: Tensor) -> Tensor:
+    """[B] zeros, whose gradient lowers the variance of the bound where the schedule is learned; plain zeros elsewhere.
+
+    The gradient is that of log E[variance_loss] over the batch: without unit, so that one learning rate serves every
+    number of dimensions. It reaches the schedule's parameters only, and the value leaves the training loss as it was.
+    """
+    schedule, space = levels.schedule, prediction.space
+    if not isinstance(schedule, LearnedSchedule):
+        return prediction.z.new_zeros(len(prediction.z))
+    with torch.no_grad():
+        error = space.squared_norm(prediction.eps_error(x, eps))
+    second = variance_loss(schedule, prediction.gamma, error, -gamma_derivative.log())
+    relative = second / second.detach().mean().clamp(min=torch.finfo(torch.float64).tiny)
+    return (relative - relative.detach()).to(prediction.z)
+
+
 def denoising_loss(
     denoiser: Denoiser,
     levels: Levels,
@@ -108,7 +129,8 @@ def denoising_loss(
 ) -> Tensor:
     """[B] weighted squared error per degree of freedom, plus the weighting's offset."""
     prediction, eps, gamma_derivative = draw(denoiser, levels, space, x, generator, condition)
-    return _per_dim(prediction, x, eps, weighting, gamma_derivative)
+    loss = _per_dim(prediction, x, eps, weighting, gamma_derivative)
+    return loss + schedule_loss(levels, prediction, x, eps, gamma_derivative)
 
 
 def hybrid_loss(
@@ -143,7 +165,7 @@ def hybrid_loss(
         raise ValueError(f"transitions = {transitions} must be at least 1: a variance belongs to a transition")
     u = stratified_uniforms(len(x), 1, generator)[0].to(x.device)
     step = (u * transitions).floor().clamp(max=transitions - 1)  # from t = (step + 1) / T to s = step / T
-    gamma, eps = schedule.gamma((step + 1) / transitions), space.noise(x, generator)
+    gamma, eps = schedule.gamma((step + 1) / transitions).detach(), space.noise(x, generator)
     prediction = denoiser(diffuse(x, eps, gamma), gamma, space, condition)
     if prediction.x_variance is None:
         raise ValueError("the hybrid loss teaches a variance that this denoiser does not predict: use VarianceDenoiser")

@@ -59,8 +59,29 @@ class Schedule(nn.Module, ABC):
         """gamma at the noise end, t = 1."""
         return self.gamma(torch.ones((), dtype=torch.float64)).item()
 
+    @torch.no_grad()
+    def time(self, gamma: Tensor) -> Tensor:
+        """t with gamma(t) = ``gamma``, by bisection to the last bit of t; 0 or 1 beyond the ends."""
+        low, high = torch.zeros_like(gamma, dtype=torch.float64), torch.ones_like(gamma, dtype=torch.float64)
+        for _ in range(torch.finfo(torch.float64).bits - 10):
+            middle = (low + high) / 2
+            below = self.gamma(middle) < gamma
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (low + high) / 2
 
-def _check_ends(gamma_0: float, gamma_1: float) -> None:
+    def log_density(self, gamma: Tensor) -> Tensor:
+        """log p(gamma) of gamma(t), t ~ U(0, 1): -log gamma'(t(gamma)), of the shape of ``gamma``, float64.
+
+        Its gradient in the schedule's parameters is taken at fixed gamma: t(gamma) moves with them.
+        """
+        t = self.time(gamma)
+        # gamma(t; eta) = constant gives dt / d eta = -(d gamma / d eta) / gamma'. The value of t does not change.
+        value, slope = self.gamma(t), self.derivative(t)
+        return -self.derivative(t - (value - value.detach()) / slope.detach()).log()
+
+
+def check_ends(gamma_0: float, gamma_1: float) -> None:
+    """Raise ValueError unless the end points are finite and increasing."""
     if not (math.isfinite(gamma_0) and math.isfinite(gamma_1) and gamma_0 < gamma_1):
         raise ValueError(f"gamma_0 = {gamma_0} must be finite and below gamma_1 = {gamma_1}; noise grows with t")
 
@@ -76,7 +97,7 @@ class LinearGamma(Schedule):
 
     def __init__(self, gamma_0: float = -13.3, gamma_1: float = 5.0) -> None:
         super().__init__()
-        _check_ends(gamma_0, gamma_1)
+        check_ends(gamma_0, gamma_1)
         self.ends = (gamma_0, gamma_1)
 
     def gamma(self, t: Tensor) -> Tensor:
@@ -100,7 +121,7 @@ class Cosine(Schedule):
 
     def __init__(self, gamma_0: float = -13.3, gamma_1: float = 10.0) -> None:
         super().__init__()
-        _check_ends(gamma_0, gamma_1)
+        check_ends(gamma_0, gamma_1)
         self.angles = (math.atan(math.exp(gamma_0 / 2)), math.atan(math.exp(gamma_1 / 2)))
 
     def gamma(self, t: Tensor) -> Tensor:
@@ -115,10 +136,12 @@ class Cosine(Schedule):
 class Tabulated(Schedule):
     """Piecewise-linear interpolation of a table of gammas at t = 0, 1/n, ..., 1.
 
-    A discrete-time model with n transitions is met exactly at T = n.
+    A discrete-time model with n transitions is met exactly at T = n. The last entry may be +inf, zero terminal SNR;
+    in the cell before it the SNR is linear instead: gamma = gamma_{n-1} - log(1 - f), f the place in the cell, finite
+    for every t < 1.
 
     Raises:
-        ValueError: the table is not finite and increasing.
+        ValueError: the table is not increasing, or not finite before its last entry.
     """
 
     table: Tensor
@@ -126,8 +149,11 @@ class Tabulated(Schedule):
     def __init__(self, table: Tensor) -> None:
         super().__init__()
         table = table.double()
-        if table.dim() != 1 or len(table) < 2 or not torch.isfinite(table).all() or not (table.diff() > 0).all():
-            raise ValueError("a table of gammas must be a finite, increasing vector of two entries or more")
+        finite = torch.isfinite(table)
+        if table.dim() != 1 or finite.sum() < 2 or not finite[:-1].all() or not (table.diff() > 0).all():
+            raise ValueError(
+                "a table of gammas must be an increasing vector of two finite entries or more; the last may be +inf"
+            )
         # Rebuilt by the constructor, so it does not travel in the state dict; a half-precision cast of the model must
         # not touch it either, so it is a plain attribute moved by hand in `_at`.
         self.table = table
@@ -146,24 +172,60 @@ class Tabulated(Schedule):
 
     def gamma(self, t: Tensor) -> Tensor:
         left, right, fraction = self._at(t)
-        return left + (right - left) * fraction
+        terminal = right.isinf()
+        step, gone = torch.where(terminal, 0.0, right - left), torch.where(terminal, fraction, 0.0)
+        return left + step * fraction - torch.log1p(-gone)
 
     def derivative(self, t: Tensor) -> Tensor:
-        left, right, _ = self._at(t)
-        return (right - left) * self.transitions
+        left, right, fraction = self._at(t)
+        return torch.where(right.isinf(), 1 / (1 - fraction), right - left) * self.transitions
+
+
+def zero_terminal_snr(log_alpha2: Tensor) -> Tensor:
+    """log alpha^2 of a table, alpha shifted and stretched so that its last entry is 0 and its first is kept.
+
+    alpha_i <- (alpha_i - alpha_n) alpha_0 / (alpha_0 - alpha_n) (Lin et al. 2023, algorithm 1).
+    """
+    # alpha_i - alpha_n = alpha_i (1 - alpha_n / alpha_i).
+    shift = 2 * torch.log(-torch.expm1((log_alpha2[-1] - log_alpha2) / 2))
+    return log_alpha2 + (shift - shift[0])
+
+
+def _table(beta: Tensor, zero_snr: bool) -> Tensor:
+    """The gammas of alpha_i^2 = prod_{j <= i} (1 - beta_j)."""
+    log_alpha2 = torch.log1p(-beta).cumsum(0)
+    if zero_snr:
+        log_alpha2 = zero_terminal_snr(log_alpha2)
+    return torch.log(-torch.expm1(log_alpha2)) - log_alpha2
 
 
 class DDPMLinear(Tabulated):
     """The beta-linear schedule of Ho et al. 2020, section 4: alpha_i^2 = prod_{j <= i} (1 - beta_j).
 
     beta runs linearly from ``beta_start`` to ``beta_end`` over ``steps`` levels; t = 0 is the first noisy level (whose
-    decoder is the reconstruction term), so ``transitions`` is steps - 1.
+    decoder is the reconstruction term), so ``transitions`` is steps - 1. ``zero_snr`` moves the last level to pure
+    noise, gamma_1 = +inf (``zero_terminal_snr``).
     """
 
-    def __init__(self, beta_start: float = 1e-4, beta_end: float = 2e-2, steps: int = 1000) -> None:
-        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
-        log_alpha2 = torch.log1p(-beta).cumsum(0)
-        super().__init__(torch.log(-torch.expm1(log_alpha2)) - log_alpha2)
+    def __init__(
+        self, beta_start: float = 1e-4, beta_end: float = 2e-2, steps: int = 1000, zero_snr: bool = False
+    ) -> None:
+        super().__init__(_table(torch.linspace(beta_start, beta_end, steps, dtype=torch.float64), zero_snr))
+
+
+class ScaledLinear(Tabulated):
+    """The schedule of latent diffusion: beta^(1/2) linear, alpha_i^2 = prod_{j <= i} (1 - beta_j).
+
+    Rombach et al. 2022: beta from 0.0015 to 0.0195 over 1000 levels in their configurations (linear_start, linear_end),
+    which MONAI's 3-D brain tutorial keeps (schedule="scaled_linear_beta"); Pinaya et al. 2022's brain model ends at
+    0.0205. t = 0 is the first noisy level, as in DDPMLinear; so is ``zero_snr``.
+    """
+
+    def __init__(
+        self, beta_start: float = 0.0015, beta_end: float = 0.0195, steps: int = 1000, zero_snr: bool = False
+    ) -> None:
+        root = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64)
+        super().__init__(_table(root.square(), zero_snr))
 
 
 class Polynomial(Tabulated):

@@ -108,7 +108,7 @@ class EDM(Weighting):
         return eps_scale.square() + (x_scale / self.data_std).square()
 
 
-class Sigmoid(Weighting):
+class SigmoidWeighting(Weighting):
     """w = gamma' / 2 sigmoid(gamma + bias) (Kingma & Gao 2023; Hoogeboom et al. 2024, Simpler Diffusion).
 
     Theirs is the bound, 1/2 integral |eps - eps_hat|^2 d lambda over the log-SNR lambda = -gamma, weighed by
@@ -171,6 +171,6 @@ WEIGHTINGS: dict[str, type[Weighting]] = {
     "min-snr": MinSNR,
     "p2": P2,
     "edm": EDM,
-    "sigmoid": Sigmoid,
+    "sigmoid": SigmoidWeighting,
     "learned": LearnedUncertainty,
 }

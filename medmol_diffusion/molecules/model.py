@@ -28,7 +28,7 @@ from medmol_diffusion.core import (
     stepper_named,
 )
 from medmol_diffusion.core.noise import Randomness
-from medmol_diffusion.core.objective import draw, weighted_error
+from medmol_diffusion.core.objective import draw, schedule_loss, weighted_error
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.data import MoleculeData
 from medmol_diffusion.molecules.egnn import EGNN
@@ -138,7 +138,8 @@ class MoleculeDiffusion(DiffusionModel):
         squared = squared + self.weighting.offset(prediction.gamma).to(x)
         logits = space.split(prediction.output)["elements"]
         entropy = F.cross_entropy(logits.transpose(1, 2), data["elements"], reduction="none") * batch.mask
-        return squared + self.element_weight * entropy.sum(1) / batch.mask.sum(1)
+        loss = squared + self.element_weight * entropy.sum(1) / batch.mask.sum(1)
+        return loss + schedule_loss(self.levels, prediction, x, eps, gamma_derivative)
 
     def elbo(
         self,

@@ -7,25 +7,50 @@ import torch
 from torch import Tensor
 
 from medmol_diffusion.core import (
+    VE,
     Cosine,
     DDPMLinear,
     Dense,
     GaussianDenoiser,
+    Karras,
+    LearnedSchedule,
     LinearGamma,
     Masked,
     Polynomial,
     Product,
+    RectifiedFlow,
+    ScaledLinear,
     Schedule,
+    Sigmoid,
     Space,
+    SubVP,
     ZeroCentre,
 )
 from medmol_diffusion.core.noise import Randomness
+
+
+def learned(gamma_0: float, gamma_1: float, seed: int = 0) -> LearnedSchedule:
+    """A learned schedule far from where it starts."""
+    schedule = LearnedSchedule(gamma_0, gamma_1, hidden=16)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in schedule.parameters():
+            parameter += 0.7 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    return schedule.requires_grad_(False)
+
 
 SCHEDULES: dict[str, Schedule] = {
     "linear_gamma": LinearGamma(-10.0, 8.0),
     "cosine": Cosine(-10.0, 8.0),
     "ddpm_linear": DDPMLinear(),
     "polynomial_2": Polynomial(),
+    "scaled_linear": ScaledLinear(),
+    "sigmoid": Sigmoid(-10.0, 8.0),
+    "karras": Karras(),
+    "ve": VE(),
+    "rectified_flow": RectifiedFlow(-10.0, 8.0),
+    "sub_vp": SubVP(),
+    "learned": learned(-10.0, 8.0),
 }
 EIGENVALUES = torch.tensor([0.09, 0.5, 1.0, 2.3], dtype=torch.float64)
 schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
@@ -68,6 +93,14 @@ def sigma_points(oracle: GaussianDenoiser, shape: tuple[int, ...]) -> tuple[Tens
         eps = torch.cat([eps * e for e in each]) @ oracle.basis.T
     x, eps = x.reshape(-1, *shape), eps.reshape(-1, *shape)
     return x, GivenNoise(Dense(x), eps)
+
+
+def fine_edges(pieces: int) -> Tensor:
+    """[pieces + 1] places from 0 to 1, close together at both ends, where gamma' of many schedules is as large as 1 / t
+    or 1 / (1 - t)."""
+    edges = torch.sigmoid(torch.linspace(-16, 16, pieces + 1, dtype=torch.float64))
+    edges[0], edges[-1] = 0, 1
+    return edges
 
 
 def zero_centre_basis(n: int, channels: int = 3) -> Tensor:

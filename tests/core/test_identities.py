@@ -27,6 +27,7 @@ from medmol_diffusion.core.observation import (
 from tests.core.oracle import (
     EIGENVALUES,
     GivenNoise,
+    fine_edges,
     schedules,
     sigma_points,
     zero_centre_basis,
@@ -49,7 +50,7 @@ def quadrature(schedule: Schedule, denoiser: core.Denoiser, x: Tensor, space: co
         edges = torch.linspace(0, 1, schedule.transitions + 1, dtype=torch.float64)
         nodes, weights = roots_legendre(8)
     else:
-        edges = torch.linspace(0, 1, pieces + 1, dtype=torch.float64)
+        edges = fine_edges(pieces)
         nodes, weights = roots_legendre(16)
     total = 0.0
     eps = space.noise(x, torch.Generator())

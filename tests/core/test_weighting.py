@@ -27,7 +27,7 @@ from medmol_diffusion.core import (
     Preconditioned,
     Prediction,
     Schedule,
-    Sigmoid,
+    SigmoidWeighting,
     Simple,
     Space,
     Streams,
@@ -40,7 +40,7 @@ from medmol_diffusion.core import (
 )
 from medmol_diffusion.core.objective import weighted_error
 from medmol_diffusion.core.schedule import Tabulated
-from tests.core.oracle import EIGENVALUES, schedules, sigma_points
+from tests.core.oracle import EIGENVALUES, fine_edges, schedules, sigma_points
 
 GAMMA = torch.tensor([-9.0, -3.0, -1.7, 0.5, 3.0, 9.0], dtype=torch.float64)
 DERIVATIVE = torch.tensor([2.0, 14.0, 0.3, 1.0, 5.0, 9.0], dtype=torch.float64)
@@ -92,7 +92,7 @@ PAPERS: list[tuple[Weighting, Paper]] = [
     (P2(2.0, 0.5), on_eps(lambda snr: 1 / (2 + snr).sqrt())),
     (EDM(), on_x(edm)),
     (VLB(), vlb),
-    (Sigmoid(-1.0), sigmoid_on_x),
+    (SigmoidWeighting(-1.0), sigmoid_on_x),
 ]
 
 
@@ -174,8 +174,9 @@ def exact_diffusion(schedule: Schedule) -> float:
 
 @schedules
 def test_the_vlb_weight_is_the_bound_for_uniform_times(schedule: Schedule) -> None:
-    pieces, nodes = (schedule.transitions, 6) if isinstance(schedule, Tabulated) else (60, 16)
-    edges = torch.linspace(0, 1, pieces + 1, dtype=torch.float64)
+    tabulated = isinstance(schedule, Tabulated)
+    edges = torch.linspace(0, 1, schedule.transitions + 1, dtype=torch.float64) if tabulated else fine_edges(60)
+    nodes = 6 if tabulated else 16
     exact = exact_diffusion(schedule)
     assert expected_loss(UniformTime(schedule), edges, VLB(), nodes) * 4 == pytest.approx(exact, rel=1e-9)
 
@@ -196,8 +197,10 @@ def test_the_sigmoid_weight_asks_the_same_of_any_levels() -> None:
     schedule = LinearGamma(-8.0, 6.0)
     even = torch.linspace(0, 1, 61, dtype=torch.float64)
     mass = torch.special.ndtr((torch.linspace(-8, 6, 61, dtype=torch.float64) + 1) / 3)
-    normal = expected_loss(NormalGamma(schedule, -1.0, 3.0), (mass - mass[0]) / (mass[-1] - mass[0]), Sigmoid(), 16)
-    assert normal == pytest.approx(expected_loss(UniformTime(schedule), even, Sigmoid(), 16), rel=1e-7)
+    normal = expected_loss(
+        NormalGamma(schedule, -1.0, 3.0), (mass - mass[0]) / (mass[-1] - mass[0]), SigmoidWeighting(), 16
+    )
+    assert normal == pytest.approx(expected_loss(UniformTime(schedule), even, SigmoidWeighting(), 16), rel=1e-7)
 
 
 @pytest.mark.parametrize("u", [0.0, 0.3])
