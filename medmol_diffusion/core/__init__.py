@@ -2,6 +2,7 @@
 
 from medmol_diffusion.core.analytic import GaussianDenoiser, MixtureDenoiser, gaussian_flow
 from medmol_diffusion.core.closed_form import VE, Karras, RectifiedFlow, Sigmoid, SubVP
+from medmol_diffusion.core.corrector import Langevin
 from medmol_diffusion.core.denoiser import (
     Denoiser,
     Eps,
@@ -33,8 +34,14 @@ from medmol_diffusion.core.schedule import (
     alpha,
     sigma,
 )
+from medmol_diffusion.core.multistep import PLMS, DPMSolver2M, DPMSolver3M, UniPC
+from medmol_diffusion.core.noise import Randomness, Streams
+from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss
+from medmol_diffusion.core.sampler import GRIDS, grid, sample
+from medmol_diffusion.core.schedule import Cosine, DDPMLinear, LinearGamma, Polynomial, Schedule, alpha, sigma
 from medmol_diffusion.core.space import Dense, Masked, Product, Space, ZeroCentre
-from medmol_diffusion.core.stepper import DDIM, STEPPERS, Ancestral, DPMSolver2M, Heun, Stepper, stepper_named
+from medmol_diffusion.core.stepper import DDIM, Ancestral, Euler, Heun, Past, Stepper
+from medmol_diffusion.core.steppers import STEPPERS, stepper_named
 from medmol_diffusion.core.variance import VarianceDenoiser
 from medmol_diffusion.core.weighting import (
     EDM,
@@ -52,7 +59,9 @@ from medmol_diffusion.core.weighting import (
 __all__ = [
     "DDIM",
     "EDM",
+    "GRIDS",
     "P2",
+    "PLMS",
     "STEPPERS",
     "VE",
     "VLB",
@@ -61,11 +70,13 @@ __all__ = [
     "Cosine",
     "DDPMLinear",
     "DPMSolver2M",
+    "DPMSolver3M",
     "Denoiser",
     "Dense",
     "Elbo",
     "Eps",
     "FlowFrame",
+    "Euler",
     "FlowVelocity",
     "Frame",
     "FramedDenoiser",
@@ -73,6 +84,7 @@ __all__ = [
     "Heun",
     "Karras",
     "LearnedSchedule",
+    "Langevin",
     "LearnedUncertainty",
     "Levels",
     "LinearGamma",
@@ -84,6 +96,7 @@ __all__ = [
     "NetworkDenoiser",
     "NormalGamma",
     "Parameterization",
+    "Past",
     "PerBlock",
     "Polynomial",
     "Preconditioned",
@@ -102,6 +115,7 @@ __all__ = [
     "Streams",
     "SubVP",
     "SubVPFrame",
+    "UniPC",
     "UniformTime",
     "V",
     "VEFrame",

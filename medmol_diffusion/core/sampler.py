@@ -3,6 +3,7 @@
 A grid is a vector of gammas; the loop visits its consecutive pairs (t, s). A rising grid is inversion.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,27 +12,46 @@ from torch import Tensor
 
 from medmol_diffusion.core.denoiser import Denoiser, Prediction
 from medmol_diffusion.core.noise import Randomness
-from medmol_diffusion.core.schedule import Schedule
+from medmol_diffusion.core.schedule import Schedule, Tabulated
 from medmol_diffusion.core.space import Space
 from medmol_diffusion.core.stepper import Past, Stepper
 
-GRIDS = ("time", "gamma")
+GRIDS = ("time", "trailing", "gamma", "karras")
+KARRAS_RHO = 7.0
 
 
 def grid(schedule: Schedule, steps: int, kind: str = "time", start: float = 1.0, end: float = 0.0) -> Tensor:
-    """[steps + 1] gammas from t = ``start`` to t = ``end``, uniform in t ("time") or in gamma ("gamma").
+    """[steps + 1] gammas from t = ``start`` to t = ``end``; with start < end, those of inversion.
+
+    "time": uniform in t. "trailing": the same, but on the levels of a discrete-time model with T transitions, t_i =
+    round(T (1 - i / steps)) / T (Lin et al. 2024, section 3.3): the first call is at pure noise, the last step goes to
+    gamma_0. On a continuous schedule every t is a level, and it is "time". "gamma": uniform in gamma. "karras": uniform
+    in (sigma / alpha)^(1 / rho) = e^(gamma / (2 rho)), rho = 7 (Karras et al. 2022, eq. 5).
 
     Raises:
-        ValueError: fewer than one step, or an unknown kind.
+        ValueError: fewer than one step, an unknown kind, more steps than a discrete-time model has levels, or a grid in
+            gamma from or to an infinite one.
     """
     if steps < 1:
         raise ValueError(f"steps = {steps} must be at least 1")
     if kind not in GRIDS:
         raise ValueError(f"unknown grid '{kind}': choose one of {', '.join(GRIDS)}")
-    if kind == "time":
-        return schedule.gamma(torch.linspace(start, end, steps + 1, dtype=torch.float64))
-    first, last = schedule.gamma(torch.tensor([start, end], dtype=torch.float64)).tolist()
-    return torch.linspace(first, last, steps + 1, dtype=torch.float64)
+    if kind in ("gamma", "karras"):
+        ends = schedule.gamma(torch.tensor([start, end], dtype=torch.float64)).tolist()
+        if not all(map(math.isfinite, ends)):
+            raise ValueError(f"a '{kind}' grid cannot run from gamma = {ends[0]} to {ends[1]}: choose time or trailing")
+        if kind == "gamma":
+            return torch.linspace(*ends, steps + 1, dtype=torch.float64)
+        scale = 2 * KARRAS_RHO
+        return scale * torch.linspace(*(math.exp(g / scale) for g in ends), steps + 1, dtype=torch.float64).log()
+    times = torch.linspace(start, end, steps + 1, dtype=torch.float64)
+    if kind == "trailing" and isinstance(schedule, Tabulated):
+        times = torch.round(schedule.transitions * times) / schedule.transitions
+        if not times.diff().all():
+            raise ValueError(
+                f"steps = {steps} must be at most {schedule.transitions}, the levels of the model: choose fewer"
+            )
+    return schedule.gamma(times)
 
 
 def sample(
@@ -45,6 +65,8 @@ def sample(
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Run ``stepper`` over the consecutive pairs of ``gammas`` from the state z at gammas[0]; returns z at gammas[-1].
+
+    Nothing here or in a stepper waits for the device. A generator on the CPU draws there, and its noise is copied.
 
     Args:
         denoiser: the model.

@@ -81,6 +81,8 @@ class Masked(Space):
         self.mask, self.channels = mask, channels
         self.shape = (*mask.shape, channels)
         self.rows = mask.flatten(1).sum(1)
+        # Kept on the host: drawing noise in a sampling loop must not wait for the device.
+        self.counts, self.host_mask = self.rows.tolist(), mask.cpu()
 
     def project(self, v: Tensor) -> Tensor:
         return v * self.mask[..., None]
@@ -88,9 +90,9 @@ class Masked(Space):
     def noise(self, like: Tensor, generator: Randomness) -> Tensor:
         if isinstance(generator, Streams):
             # Each item draws for its own rows only, so that padding changes nothing.
-            drawn = generator.normal([(int(n), self.channels) for n in self.rows], like.dtype)
+            drawn = generator.normal([(n, self.channels) for n in self.counts], like.dtype)
             out = torch.zeros(like.shape, dtype=like.dtype)
-            out[self.mask.cpu()] = torch.cat(drawn)
+            out[self.host_mask] = torch.cat(drawn)
             return self.project(out.to(like.device))
         return self.project(standard_normal(like, generator))
 

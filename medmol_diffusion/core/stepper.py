@@ -1,8 +1,8 @@
 """One step of a sampler, z_t -> z_s with gamma_s < gamma_t (or back: the reversed grid is inversion).
 
-A stepper is a pure function of what it is given. Notation: c = 1 - e^(gamma_s - gamma_t), and the posterior
-q(z_s | z_t, x) has mean (alpha_s / alpha_t)(z_t - c sigma_t eps) and variance sigma_s^2 c (Kingma et al. 2021, eqs.
-31-33).
+A stepper is a pure function of what it is given. Notation: lambda = log(alpha / sigma) = -gamma / 2,
+h = lambda_s - lambda_t, c = 1 - e^(-2h). Pure noise, gamma_t = inf, is a level like any other: nothing divides by
+alpha_t, and h is then infinite.
 """
 
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from medmol_diffusion.core.denoiser import Prediction
-from medmol_diffusion.core.schedule import alpha, log_alpha_squared, per_example, sigma
+from medmol_diffusion.core.schedule import alpha, log_sigma_squared, per_example, sigma
 
 Predict = Callable[[Tensor, Tensor], Prediction]
 DrawNoise = Callable[[], Tensor]
@@ -21,9 +21,17 @@ DrawNoise = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Past:
-    """What a multistep stepper remembers: the last prediction."""
+    """What a multistep stepper remembers, the newest first.
 
-    prediction: Prediction
+    Attributes:
+        gammas: [B] float64 each, the levels the network was called at.
+        values: what the stepper interpolates there: x_hat or eps_hat, [B, ...].
+        integral: the integral that the last step put into the state, [B, ...]; for steppers that correct it later.
+    """
+
+    gammas: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    integral: Tensor | None = None
 
 
 class Stepper(ABC):
@@ -45,27 +53,31 @@ class Stepper(ABC):
 
 
 class Ancestral(Stepper):
-    """z_s ~ p(z_s | z_t) = q(z_s | z_t, x_hat) (Ho et al. 2020), widened by Var[x | z_t] where the denoiser knows
-    it."""
+    """z_s ~ p(z_s | z_t) = q(z_s | z_t, x_hat) (Ho et al. 2020), widened by Var[x | z_t] where the denoiser knows it.
+
+    q has mean (alpha_t sigma_s^2 / (alpha_s sigma_t^2)) z_t + alpha_s c x and variance sigma_s^2 c (Kingma et al. 2021,
+    eqs. 31-33).
+    """
 
     def __call__(
         self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
     ) -> tuple[Tensor, Past | None]:
         prediction = predict(z, gamma_t)
-        c = -torch.expm1(gamma_s - gamma_t)
-        shrink = torch.exp(0.5 * (log_alpha_squared(gamma_s) - log_alpha_squared(gamma_t)))
-        mean = per_example(shrink, z) * (z - per_example(c * sigma(gamma_t), z) * prediction.eps)
-        std = per_example(sigma(gamma_s) * c.sqrt(), z)
+        decay, gain, spread = held(gamma_t, gamma_s, eta=1.0)
+        std = per_example(spread, z)
         if prediction.x_variance is not None:
+            c = -torch.expm1(gamma_s - gamma_t)
             std = std * torch.sqrt(1 + per_example(torch.exp(-gamma_s) * c, z) * prediction.x_variance)
-        return mean + std * noise(), None
+        return per_example(decay, z) * z + per_example(gain, z) * prediction.x + std * noise(), None
 
 
 class DDIM(Stepper):
     """z_s = alpha_s x_hat + sqrt(sigma_s^2 - eta^2 v) eps_hat + eta sqrt(v) eps, v = sigma_s^2 c (Song et al. 2021,
     eqs. 12, 16).
 
-    eta = 0 is the deterministic flow, eta = 1 the variance of Ancestral: the paper's convention.
+    eta = 0 is the deterministic flow, eta = 1 the variance of Ancestral: the paper's convention. With eta = 0 it is
+    first order, and Euler's rule in every frame where a path with fixed x and eps is a straight line: in sigma / alpha
+    for z / alpha (EDM), in sigma / (alpha + sigma) for z / (alpha + sigma) (rectified flow).
 
     Raises:
         ValueError: eta is not in [0, 1].
@@ -81,72 +93,64 @@ class DDIM(Stepper):
     ) -> tuple[Tensor, Past | None]:
         prediction = predict(z, gamma_t)
         if not self.eta:
-            return _ddim(prediction, gamma_s), None
+            return flow_step(prediction, gamma_s), None
         v = -torch.expm1(gamma_s - gamma_t).clamp(max=0) * self.eta**2
         along, fresh = sigma(gamma_s) * torch.sqrt(1 - v), sigma(gamma_s) * torch.sqrt(v)
         mean = per_example(alpha(gamma_s), z) * prediction.x + per_example(along, z) * prediction.eps
         return mean + per_example(fresh, z) * noise(), None
 
 
+class Euler(Stepper):
+    """z_s = z_t + (phi_s - phi_t) v_hat: Euler's rule on the flow dz / dphi = v_hat in the angle phi = atan(sigma /
+    alpha) of the variance-preserving frame (the angle of Salimans & Ho 2022, appendix D).
+
+    First order. DDIM is the rotation z_s = cos(phi_s - phi_t) z_t + sin(phi_s - phi_t) v_hat, and this its tangent.
+    """
+
+    def __call__(
+        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[Tensor, Past | None]:
+        turn = torch.atan(torch.exp(gamma_s / 2)) - torch.atan(torch.exp(gamma_t / 2))
+        return z + per_example(turn, z) * predict(z, gamma_t).v, None
+
+
 class Heun(Stepper):
-    """The trapezoidal rule on the probability flow d(z / alpha) = eps_hat d(sigma / alpha) (Karras et al. 2022,
-    algorithm 1).
+    """Heun's trapezoidal rule on the flow d(z / sigma) = x_hat d(alpha / sigma).
 
-    Second order; two network calls a step.
+    Second order; two network calls a step, the second at the level that is stepped to. Karras et al. 2022, algorithm 1,
+    is the same rule on d(z / alpha) = eps_hat d(sigma / alpha). That one grows without bound with sigma_t / alpha_t;
+    this one starts at pure noise as well, and a single step of it is no worse than DDIM's.
     """
 
     def __call__(
         self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
     ) -> tuple[Tensor, Past | None]:
-        first = predict(z, gamma_t)
-        second = predict(_ddim(first, gamma_s), gamma_s)
-        shrink = torch.exp(0.5 * (log_alpha_squared(gamma_s) - log_alpha_squared(gamma_t)))
-        # alpha_s (sigma_s / alpha_s - sigma_t / alpha_t)
-        advance = sigma(gamma_s) * -torch.expm1((gamma_t - gamma_s) / 2)
-        return per_example(shrink, z) * z + per_example(advance, z) * 0.5 * (first.eps + second.eps), None
+        return heun_step(z, predict(z, gamma_t), gamma_s, predict), None
 
 
-class DPMSolver2M(Stepper):
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): second order with one network call a step.
-
-    With lambda = -gamma / 2, h = lambda_s - lambda_t, r = h_previous / h:
-    D = x_hat + (x_hat - x_hat_previous) / (2 r),  z_s = (sigma_s / sigma_t) z_t - alpha_s expm1(-h) D.
-    """
-
-    def __call__(
-        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
-    ) -> tuple[Tensor, Past | None]:
-        prediction = predict(z, gamma_t)
-        h = (gamma_t - gamma_s) / 2
-        direction = prediction.x
-        if past is not None:
-            half_ratio = (gamma_t - gamma_s) / (2 * (past.prediction.gamma - gamma_t))
-            direction = direction + per_example(half_ratio, z) * (prediction.x - past.prediction.x)
-        decay = per_example(sigma(gamma_s) / sigma(gamma_t), z)
-        z_s = decay * z - per_example(alpha(gamma_s) * torch.expm1(-h), z) * direction
-        return z_s, Past(prediction)
-
-
-def _ddim(prediction: Prediction, gamma_s: Tensor) -> Tensor:
+def flow_step(prediction: Prediction, gamma_s: Tensor) -> Tensor:
     """alpha_s x_hat + sigma_s eps_hat, the first-order step of the flow."""
     z = prediction.z
     return per_example(alpha(gamma_s), z) * prediction.x + per_example(sigma(gamma_s), z) * prediction.eps
 
 
-STEPPERS: dict[str, type[Stepper]] = {
-    "ancestral": Ancestral,
-    "ddim": DDIM,
-    "heun": Heun,
-    "dpm++2m": DPMSolver2M,
-}
+def heun_step(z: Tensor, first: Prediction, gamma_s: Tensor, predict: Predict) -> Tensor:
+    """(sigma_s / sigma_t) z_t + alpha_s (1 - e^-h) (x_hat_t + x_hat_s) / 2, x_hat_s at the end of DDIM's step."""
+    ahead = flow_step(first, gamma_s)
+    _, gain, _ = held(first.gamma, gamma_s)
+    return ahead + per_example(gain / 2, z) * (predict(ahead, gamma_s).x - first.x)
 
 
-def stepper_named(name: str) -> Stepper:
-    """The stepper of that name in STEPPERS, with its defaults.
+def held(gamma_t: Tensor, gamma_s: Tensor, eta: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """(decay, gain, spread), [B] each: z_s = decay z_t + gain x_hat + spread eps if x_hat is held along the step.
 
-    Raises:
-        ValueError: there is none.
+    decay = (sigma_s / sigma_t) e^(-eta h), gain = alpha_s (1 - e^(-(1 + eta) h)), spread = sigma_s sqrt(1 - e^(-2 eta
+    h)): the exact solution of the reverse SDE whose noise is eta times that of Anderson's in variance; 0 is the
+    probability flow, 1 the posterior q(z_s | z_t, x_hat) (Lu et al. 2022b, eqs. 13, 18).
     """
-    if name not in STEPPERS:
-        raise ValueError(f"unknown sampler '{name}': choose one of {', '.join(STEPPERS)}")
-    return STEPPERS[name]()
+    h = (gamma_t - gamma_s) / 2
+    decay = torch.exp(0.5 * (log_sigma_squared(gamma_s) - log_sigma_squared(gamma_t)))
+    gain = -alpha(gamma_s) * torch.expm1(-(1 + eta) * h)
+    if not eta:
+        return decay, gain, torch.zeros_like(decay)
+    return decay * torch.exp(-eta * h), gain, sigma(gamma_s) * torch.sqrt(-torch.expm1(-2 * eta * h))

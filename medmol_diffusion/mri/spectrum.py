@@ -1,7 +1,7 @@
 """The cosine spectrum of scans: the basis in which noise and data are both diagonal, or nearly."""
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from scipy.fft import dct
@@ -58,6 +58,12 @@ class CosineSpace(Masked):
     def localise(self, v: Tensor) -> Tensor:
         return self.decode(v)
 
+    @cached_property
+    def bins(self) -> Tensor:
+        """[B, X, Y, Z] the bin of every coefficient's frequency in a Spectrum."""
+        x, y, z = ((f.sqrt() * BINS).long().clamp(max=BINS - 1) for f in self.frequencies)
+        return (x[:, :, None, None] * BINS + y[:, None, :, None]) * BINS + z[:, None, None, :]
+
 
 class Spectrum(nn.Module):
     """Standard deviation of the cosine coefficients of a set of scans, by frequency.
@@ -76,7 +82,7 @@ class Spectrum(nn.Module):
         total, count = torch.zeros(2, BINS**3, dtype=torch.float64)
         for space, x in states:
             inside = space.mask.cpu()
-            bins = self._bins(space).cpu()[inside]
+            bins = space.bins.cpu()[inside]
             total.index_add_(0, bins, x.cpu().double()[..., 0][inside].square())
             count.index_add_(0, bins, torch.ones(len(bins), dtype=torch.float64))
         std = (total / count.clamp(min=1)).sqrt().clamp(min=1e-3).view_as(self.std)
@@ -88,11 +94,7 @@ class Spectrum(nn.Module):
     def forward(self, space: Space) -> Tensor:
         """[B, X, Y, Z, 1] the standard deviation of every coefficient."""
         assert isinstance(space, CosineSpace)
-        return self.std.flatten()[self._bins(space)][..., None]
-
-    def _bins(self, space: CosineSpace) -> Tensor:
-        x, y, z = ((f.sqrt() * BINS).long().clamp(max=BINS - 1) for f in space.frequencies)
-        return (x[:, :, None, None] * BINS + y[:, None, :, None]) * BINS + z[:, None, None, :]
+        return self.std.flatten()[space.bins][..., None]
 
 
 def _bases(side: Tensor) -> Tensor:

@@ -1,0 +1,163 @@
+"""Multistep steppers: a polynomial through what the network said before, integrated exactly over the step.
+
+Each integrates w(v) f(v) dv, where f = x_hat or eps_hat is known at the levels visited, v is a variable of the level
+and w an exact weight. f is replaced by the polynomial through its last values, in Newton's form, so the levels may lie
+as they like. Pure noise is infinitely far in v: its divided differences are zero, and it drops out.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from medmol_diffusion.core.schedule import alpha, log_alpha_squared, per_example
+from medmol_diffusion.core.stepper import DrawNoise, Past, Predict, Stepper, held, heun_step
+
+# e^-h is zero in double precision from here on; an infinite h in e^-h h^k would be NaN instead.
+_FAR = 800.0
+
+
+class DPMSolver2M(Stepper):
+    """DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2): second order with one network call a step.
+
+    With lambda = -gamma / 2, h = lambda_s - lambda_t, r = h_previous / h:
+    D = x_hat + (x_hat - x_hat_previous) / (2 r),  z_s = (sigma_s / sigma_t) z_t - alpha_s expm1(-h) D.
+    """
+
+    def __call__(
+        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[Tensor, Past | None]:
+        x = predict(z, gamma_t).x
+        decay, gain, _ = held(gamma_t, gamma_s)
+        direction = x
+        if past is not None:
+            half_ratio = (gamma_t - gamma_s) / (2 * (past.gammas[0] - gamma_t))
+            direction = x + per_example(half_ratio, z) * (x - past.values[0])
+        return per_example(decay, z) * z + per_example(gain, z) * direction, Past((gamma_t,), (x,))
+
+
+class DPMSolver3M(Stepper):
+    """DPM-Solver++(3M), SDE (eta > 0) or ODE (eta = 0): the quadratic in lambda through the last three x_hat.
+
+    z_s = decay z_t + alpha_s integral (1 + eta) e^((1 + eta)(lambda - lambda_s)) x_hat(lambda) d lambda + spread eps,
+    with ``held``'s decay and spread: eta = 1 has the noise of Ancestral, and is Ancestral on its first step. (Lu et al.
+    2022b, section 5, carried to three levels. The weight of the second difference is the integral's own.)
+
+    The order is 3 for eta = 0, whose first step is Heun's, at two network calls. For eta > 0 the variance of Gaussian
+    data is reached at order 2 (that of Ancestral at order 1).
+
+    Raises:
+        ValueError: eta is negative.
+    """
+
+    def __init__(self, eta: float = 1.0) -> None:
+        if eta < 0:
+            raise ValueError(f"eta = {eta} must be 0 or more: 0 is deterministic, 1 has ancestral noise")
+        self.eta = eta
+
+    def __call__(
+        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[Tensor, Past | None]:
+        prediction = predict(z, gamma_t)
+        gammas, values = _remembered(gamma_t, prediction.x, past, 3)
+        remembered = Past(gammas, values)
+        if past is None and not self.eta:
+            return heun_step(z, prediction, gamma_s, predict), remembered
+        decay, _, spread = held(gamma_t, gamma_s, self.eta)
+        z_s = per_example(decay, z) * z
+        z_s = z_s + per_example(alpha(gamma_s), z) * _decaying_integral(gamma_t, gamma_s, gammas, values, self.eta)
+        return (z_s + per_example(spread, z) * noise() if self.eta else z_s), remembered
+
+
+class UniPC(Stepper):
+    """UniPC-p on x_hat (Zhao et al. 2023, algorithms 5-8): predictor UniP-p and corrector UniC-p, order p + 1.
+
+    Both are z_s = (sigma_s / sigma_t) z_t + alpha_s integral e^(lambda - lambda_s) x_hat(lambda) d lambda; the
+    predictor takes the polynomial through the last p x_hat, the corrector through these and the one at s. The network
+    is called once a step, at the predicted state: its answer corrects the step that led there, then predicts the next.
+    The paper's B(h) cancels, because its linear system is solved exactly; B1 and B2 differ only where the paper rounds
+    the solution of the smallest systems to 1/2. The order of the whole run is at most 3, that of the first step.
+
+    Raises:
+        ValueError: the order p is neither 1 nor 2.
+    """
+
+    def __init__(self, order: int = 2) -> None:
+        if order not in (1, 2):
+            raise ValueError(f"order = {order} must be 1 or 2: a higher one would not last longer than its first step")
+        self.order = order
+
+    def __call__(
+        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[Tensor, Past | None]:
+        gammas, values = _remembered(gamma_t, predict(z, gamma_t).x, past, self.order + 1)
+        if past is not None and past.integral is not None:
+            corrected = _decaying_integral(past.gammas[0], gamma_t, gammas, values)
+            z = z + per_example(alpha(gamma_t), z) * (corrected - past.integral)
+        gammas, values = gammas[: self.order], values[: self.order]
+        integral = _decaying_integral(gamma_t, gamma_s, gammas, values)
+        decay, _, _ = held(gamma_t, gamma_s)
+        z_s = per_example(decay, z) * z + per_example(alpha(gamma_s), z) * integral
+        return z_s, Past(gammas, values, integral)
+
+
+class PLMS(Stepper):
+    """Linear multistep on d(z / alpha) = eps_hat d(sigma / alpha), four levels: PLMS of PNDM (Liu et al. 2022, eq. 12).
+
+    The paper's weights (55, -59, 37, -9) / 24 belong to equal steps. Here they are those of Adams-Bashforth for the
+    levels at hand, with the cubic in sigma / alpha. The start is Heun's step, at two network calls, then two and three
+    levels. Order 3: four from there on, but the start's error stays.
+    """
+
+    def __call__(
+        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[Tensor, Past | None]:
+        prediction = predict(z, gamma_t)
+        gammas, values = _remembered(gamma_t, prediction.eps, past, 4)
+        remembered = Past(gammas, values)
+        if past is None:
+            return heun_step(z, prediction, gamma_s, predict), remembered
+        end = torch.exp(gamma_s / 2)
+        places = [torch.exp(gamma / 2) - end for gamma in gammas]
+        moments = [-(places[0] ** (k + 1)) / (k + 1) for k in range(len(places))]
+        shrink = torch.exp(0.5 * (log_alpha_squared(gamma_s) - log_alpha_squared(gamma_t)))
+        integral = _newton_integral(places, values, moments)
+        return per_example(shrink, z) * z + per_example(alpha(gamma_s), z) * integral, remembered
+
+
+def _remembered(
+    gamma: Tensor, value: Tensor, past: Past | None, levels: int
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The last ``levels`` levels and values, this one first."""
+    if past is None:
+        return (gamma,), (value,)
+    return (gamma, *past.gammas)[:levels], (value, *past.values)[:levels]
+
+
+def _decaying_integral(
+    gamma_t: Tensor, gamma_s: Tensor, gammas: tuple[Tensor, ...], values: tuple[Tensor, ...], eta: float = 0.0
+) -> Tensor:
+    """The integral over v = lambda - lambda_s from -h to 0 of k e^(k v) p(v), k = 1 + eta, p through the values."""
+    k = 1 + eta
+    h = ((gamma_t - gamma_s) / 2).clamp(max=_FAR)
+    moments = [-torch.expm1(-k * h)]
+    for j in range(1, len(gammas)):  # by parts
+        moments.append(-((-h) ** j) * torch.exp(-k * h) - (j / k) * moments[-1])
+    return _newton_integral([(gamma_s - gamma) / 2 for gamma in gammas], values, moments)
+
+
+def _newton_integral(places: list[Tensor], values: tuple[Tensor, ...], moments: list[Tensor]) -> Tensor:
+    """The integral of w(v) p(v), p the polynomial with p(places[i]) = values[i], moments[k] = integral of w v^k.
+
+    Newton's form: p = sum_j f[v_0 .. v_j] prod_(i < j) (v - v_i), with divided differences f and, for their weights,
+    the moments of w times the product. Only the last place may be infinite.
+    """
+    like, differences = values[0], list(values)
+    total = per_example(moments[0], like) * like
+    for j in range(1, len(values)):
+        slopes = [1 / (near - far) for near, far in zip(places, places[j:], strict=False)]
+        steps = zip(slopes, pairwise(differences), strict=True)
+        differences = [per_example(slope, like) * (near - far) for slope, (near, far) in steps]
+        moments = [above - places[j - 1] * below for below, above in pairwise(moments)]
+        total = total + per_example(moments[0], like) * differences[0]
+    return total
