@@ -18,8 +18,27 @@ from medmol_diffusion.progress import Bar
 
 console = Console()
 MOLECULE_SUFFIXES = (".sdf", ".sdf.gz", ".xyz", ".npz")
-SAMPLERS = ("ancestral", "ddim", "heun", "dpm++2m")
 
+
+class CoreNames(Sequence[str]):
+    """The names in a registry of the core, looked up when somebody asks: --help should not wait for torch."""
+
+    def __init__(self, registry: str) -> None:
+        self.registry = registry
+
+    def _names(self) -> list[str]:
+        from medmol_diffusion import core
+
+        return list(getattr(core, self.registry))
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._names()[place]
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+
+SAMPLERS, GRIDS = CoreNames("STEPPERS"), CoreNames("GRIDS")
 
 FIT_HELP = """usage: medmol fit --config FILE [--key value ...]
 
@@ -86,6 +105,7 @@ def validate(options: argparse.Namespace) -> None:
 
 
 def sample(options: argparse.Namespace) -> None:
+    from medmol_diffusion.core import grid
     from medmol_diffusion.molecules import MoleculeDiffusion, write_sdf
 
     out = Path(options.output)
@@ -96,8 +116,13 @@ def sample(options: argparse.Namespace) -> None:
     if not molecules and out.suffix:
         raise InputError(f"-o {out}: scans are written to a folder, one .nii.gz each")
     sampler = options.sampler or ("ancestral" if molecules else "dpm++2m")
+    try:
+        grid(model.schedule, options.steps, options.grid)
+    except ValueError as error:
+        raise InputError(f"--grid {options.grid}: {error}") from error
+    settings = {"steps": options.steps, "sampler": sampler, "spacing": options.grid, "seed": options.seed}
     with Bar("sampling", options.n, transient=True) as bar:
-        found = model.sample(options.n, steps=options.steps, sampler=sampler, seed=options.seed, progress=bar.reach)
+        found = model.sample(options.n, progress=bar.reach, **settings)
     if molecules:
         write_sdf(found, out)
     else:
@@ -269,7 +294,19 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("-n", type=_at_least(1), default=100, help="how many (default 100)")
     sub.add_argument("-o", "--output", required=True, metavar="PATH")
     sub.add_argument("--steps", type=_at_least(1), default=100, help="of the sampler (default 100)")
-    sub.add_argument("--sampler", choices=SAMPLERS, help="default: ancestral for molecules, dpm++2m for scans")
+    sub.add_argument(
+        "--sampler",
+        choices=SAMPLERS,
+        metavar="NAME",
+        help="one of %(choices)s (default: ancestral for molecules, dpm++2m for scans)",
+    )
+    sub.add_argument(
+        "--grid",
+        choices=GRIDS,
+        metavar="NAME",
+        default="time",
+        help="how the steps are spaced: one of %(choices)s (default time)",
+    )
 
     sub = verb("score", "score anyone's molecules (.sdf .xyz .npz) or scans (a folder of NIfTI files)", score)
     sub.add_argument("path", metavar="PATH")

@@ -130,6 +130,11 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "run_missing": (["export", "{tmp}/none", "-o", "{tmp}/out"], ["{tmp}/none", "no model"]),
     "molecule_suffix": (["sample", "{run}", "-n", "1", "-o", "{tmp}/out.xyz"], ["{tmp}/out.xyz", ".sdf"]),
     "scan_suffix": (["sample", "{scans}", "-n", "1", "-o", "{tmp}/out.nii.gz"], ["{tmp}/out.nii.gz", "folder"]),
+    "grid": (["sample", "{run}", "-o", "{tmp}/out.sdf", "--grid", "leading"], ["--grid", "leading", "trailing"]),
+    "steps_of_a_grid": (
+        ["sample", "{run}", "-o", "{tmp}/out.sdf", "--grid", "trailing", "--steps", "1001"],
+        ["--grid trailing", "1001", "1000"],
+    ),
     "sampler": (["sample", "{run}", "-o", "{tmp}/out.sdf", "--sampler", "magic"], ["--sampler", "magic", "heun"]),
     "steps": (["sample", "{run}", "-o", "{tmp}/out.sdf", "--steps", "0"], ["--steps", "0 must be at least 1"]),
     "count": (["sample", "{run}", "-o", "{tmp}/out.sdf", "-n", "0"], ["-n", "0 must be at least 1"]),

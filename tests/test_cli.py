@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import subprocess
+import sys
 from argparse import _SubParsersAction
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from medmol_diffusion.cli import _parser, main
+from medmol_diffusion.core import GRIDS, STEPPERS
 from medmol_diffusion.molecules import read_molecules, write_sdf
 from medmol_diffusion.mri import Volume
 from tests.conftest import random_molecules, write_scans
@@ -45,9 +48,42 @@ def test_help_and_version_end_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(verb in shown for verb in VERBS)
 
 
+def test_help_does_not_wait_for_torch() -> None:
+    code = """
+import sys
+from medmol_diffusion.cli import main
+try:
+    main(["--help"])
+finally:
+    sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_help_of_sample_names_every_sampler_and_grid(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["sample", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ", ".join(STEPPERS) in shown
+    assert ", ".join(GRIDS) in shown
+
+
 def test_molecules_from_a_run_to_scores(molecule_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["export", str(molecule_run), "-o", str(tmp_path / "model")])
-    main(["sample", str(tmp_path / "model"), "-n", "4", "--steps", "2", "-o", str(tmp_path / "out.sdf")])
+    main(
+        [
+            "sample",
+            str(tmp_path / "model"),
+            "-n",
+            "4",
+            "--steps",
+            "2",
+            "-o",
+            str(tmp_path / "out.sdf"),
+            "--grid",
+            "karras",
+        ]
+    )
     molecules, bad = read_molecules(tmp_path / "out.sdf")
     assert len(molecules) + len(bad) == 4
     main(["validate", str(molecule_run), "--limit", "3", "--json", str(tmp_path / "bound.json")])

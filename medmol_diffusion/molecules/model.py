@@ -203,15 +203,16 @@ class MoleculeDiffusion(DiffusionModel):
         Args:
             count: how many.
             steps: transitions of the sampler; one more network call reads x_hat off z_0.
-            sampler: "ancestral", "ddim", "heun" or "dpm++2m".
+            sampler: a name in core.STEPPERS.
             seed: of the random streams.
             sizes: [count] numbers of atoms; drawn from p(N) when left out.
-            spacing: of the grid, "time" or "gamma".
+            spacing: of the grid, a name in core.GRIDS.
             pair_budget: the largest sum of N^2 in one batch.
             progress: called with the number of molecules finished, after every batch.
 
         Raises:
-            InputError: count is below 1, or an unknown sampler or spacing.
+            InputError: count is below 1.
+            ValueError: an unknown sampler or spacing, or a spacing that the schedule does not have.
         """
         if count < 1:
             raise InputError(f"count is how many molecules to generate: at least 1, not {count}")

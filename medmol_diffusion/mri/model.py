@@ -249,14 +249,15 @@ class VolumeDiffusion(DiffusionModel):
         Args:
             count: how many.
             steps: transitions of the sampler; one more network call reads x_hat off z_0.
-            sampler: "ancestral", "ddim", "heun" or "dpm++2m".
+            sampler: a name in core.STEPPERS.
             seed: of the random streams.
-            spacing: of the grid, "time" or "gamma".
+            spacing: of the grid, a name in core.GRIDS.
             batch_size: scans at a time.
             progress: called with the number of scans finished, after every batch.
 
         Raises:
-            InputError: count is below 1, or an unknown sampler or spacing.
+            InputError: count is below 1.
+            ValueError: an unknown sampler or spacing, or a spacing that the schedule does not have.
         """
         if count < 1:
             raise InputError(f"count is how many scans to generate: at least 1, not {count}")

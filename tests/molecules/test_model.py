@@ -9,7 +9,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from medmol_diffusion.core import WEIGHTINGS, Streams, alpha, diffuse, sigma
+from medmol_diffusion.core import GRIDS, STEPPERS, WEIGHTINGS, Streams, alpha, diffuse, sigma
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import EGNN, Molecule, MoleculeBatch, MoleculeDiffusion
 from medmol_diffusion.training.saved import export_model
@@ -184,3 +184,13 @@ def test_the_learned_weight_is_exported_with_the_model(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     back = MoleculeDiffusion.from_pretrained(export_model(tmp_path, tmp_path / "out"))
     assert torch.equal(back.weighting.coefficients, torch.arange(16.0))
+
+
+@pytest.mark.parametrize("sampler", STEPPERS)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_every_sampler_gives_molecules_on_every_grid(sampler: str, steps: int) -> None:
+    made = model(torch.float32)
+    for spacing in GRIDS:
+        (molecule,) = made.sample(1, steps=steps, sampler=sampler, spacing=spacing, sizes=torch.tensor([5]))
+        assert np.isfinite(molecule.positions).all()
+        assert molecule.positions.std() > 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from medmol_diffusion.core import WEIGHTINGS, Streams
+from medmol_diffusion.core import GRIDS, STEPPERS, WEIGHTINGS, Streams
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import UNet3D, VolumeBatch, VolumeDiffusion
 from medmol_diffusion.mri.data import collate
@@ -136,6 +136,16 @@ def test_samples_of_a_white_gaussian_model_have_its_spread(sampler: str) -> None
     values = np.stack([volume.data for volume in volumes])
     assert values.mean() == pytest.approx(0.1, abs=0.01)
     assert values.std() == pytest.approx(0.2, rel=0.1)
+
+
+@pytest.mark.parametrize("sampler", STEPPERS)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_every_sampler_gives_scans_on_every_grid(sampler: str, steps: int) -> None:
+    model = tiny([8, 8, 8])
+    for spacing in GRIDS:
+        (volume,) = model.sample(1, steps=steps, sampler=sampler, spacing=spacing)
+        assert np.isfinite(volume.data).all()
+        assert volume.data.std() > 0
 
 
 def test_samples_take_the_sizes_of_the_training_scans() -> None:
