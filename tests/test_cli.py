@@ -70,20 +70,8 @@ def test_help_of_sample_names_every_sampler_and_grid(capsys: pytest.CaptureFixtu
 
 def test_molecules_from_a_run_to_scores(molecule_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["export", str(molecule_run), "-o", str(tmp_path / "model")])
-    main(
-        [
-            "sample",
-            str(tmp_path / "model"),
-            "-n",
-            "4",
-            "--steps",
-            "2",
-            "-o",
-            str(tmp_path / "out.sdf"),
-            "--grid",
-            "karras",
-        ]
-    )
+    out = str(tmp_path / "out.sdf")
+    main(["sample", str(tmp_path / "model"), "-n", "4", "--steps", "2", "--grid", "karras", "-o", out])
     molecules, bad = read_molecules(tmp_path / "out.sdf")
     assert len(molecules) + len(bad) == 4
     main(["validate", str(molecule_run), "--limit", "3", "--json", str(tmp_path / "bound.json")])
