@@ -37,13 +37,14 @@ def grid(schedule: Schedule, steps: int, kind: str = "time", start: float = 1.0,
     if kind not in GRIDS:
         raise ValueError(f"unknown grid '{kind}': choose one of {', '.join(GRIDS)}")
     if kind in ("gamma", "karras"):
-        ends = schedule.gamma(torch.tensor([start, end], dtype=torch.float64)).tolist()
-        if not all(map(math.isfinite, ends)):
-            raise ValueError(f"a '{kind}' grid cannot run from gamma = {ends[0]} to {ends[1]}: choose time or trailing")
+        first, last = schedule.gamma(torch.tensor([start, end], dtype=torch.float64)).tolist()
+        if not (math.isfinite(first) and math.isfinite(last)):
+            raise ValueError(f"a '{kind}' grid cannot run from gamma = {first} to {last}: choose time or trailing")
         if kind == "gamma":
-            return torch.linspace(*ends, steps + 1, dtype=torch.float64)
+            return torch.linspace(first, last, steps + 1, dtype=torch.float64)
         scale = 2 * KARRAS_RHO
-        return scale * torch.linspace(*(math.exp(g / scale) for g in ends), steps + 1, dtype=torch.float64).log()
+        roots = torch.linspace(math.exp(first / scale), math.exp(last / scale), steps + 1, dtype=torch.float64)
+        return scale * roots.log()
     times = torch.linspace(start, end, steps + 1, dtype=torch.float64)
     if kind == "trailing" and isinstance(schedule, Tabulated):
         times = torch.round(schedule.transitions * times) / schedule.transitions
