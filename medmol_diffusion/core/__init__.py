@@ -21,9 +21,10 @@ from medmol_diffusion.core.denoiser import (
 from medmol_diffusion.core.elbo import Elbo, continuous_integrand, diffuse, elbo, prior_kl, transition_kl
 from medmol_diffusion.core.frame import FlowFrame, Frame, FramedDenoiser, SubVPFrame, VEFrame, VPFrame
 from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
+from medmol_diffusion.core.multistep import PLMS, DPMSolver2M, DPMSolver3M, UniPC
 from medmol_diffusion.core.noise import Randomness, Streams
 from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss, schedule_loss
-from medmol_diffusion.core.sampler import grid, sample
+from medmol_diffusion.core.sampler import GRIDS, grid, sample
 from medmol_diffusion.core.schedule import (
     Cosine,
     DDPMLinear,
@@ -34,11 +35,6 @@ from medmol_diffusion.core.schedule import (
     alpha,
     sigma,
 )
-from medmol_diffusion.core.multistep import PLMS, DPMSolver2M, DPMSolver3M, UniPC
-from medmol_diffusion.core.noise import Randomness, Streams
-from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss
-from medmol_diffusion.core.sampler import GRIDS, grid, sample
-from medmol_diffusion.core.schedule import Cosine, DDPMLinear, LinearGamma, Polynomial, Schedule, alpha, sigma
 from medmol_diffusion.core.space import Dense, Masked, Product, Space, ZeroCentre
 from medmol_diffusion.core.stepper import DDIM, Ancestral, Euler, Heun, Past, Stepper
 from medmol_diffusion.core.steppers import STEPPERS, stepper_named
@@ -75,16 +71,16 @@ __all__ = [
     "Dense",
     "Elbo",
     "Eps",
-    "FlowFrame",
     "Euler",
+    "FlowFrame",
     "FlowVelocity",
     "Frame",
     "FramedDenoiser",
     "GaussianDenoiser",
     "Heun",
     "Karras",
-    "LearnedSchedule",
     "Langevin",
+    "LearnedSchedule",
     "LearnedUncertainty",
     "Levels",
     "LinearGamma",
