@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core.denoiser import Denoiser, Prediction
+from medmol_diffusion.core.denoiser import Denoiser, Prediction, check_zero_snr
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.schedule import Schedule, Tabulated
 from medmol_diffusion.core.space import Space
@@ -72,12 +72,15 @@ def sample(
     Args:
         denoiser: the model.
         stepper: one step.
-        gammas: [steps + 1] grid.
+        gammas: [steps + 1] grid, on the CPU.
         space: where z lives; also draws the fresh noise.
         z: [B, ...] the state at gammas[0].
         generator: source of the fresh noise.
         condition: passed on to the denoiser.
         progress: called with the number of steps done.
+
+    Raises:
+        ValueError: the grid starts at gamma = inf and the denoiser's x_hat divides by alpha.
     """
 
     def predict(state: Tensor, gamma: Tensor) -> Prediction:
@@ -86,6 +89,7 @@ def sample(
     def noise() -> Tensor:
         return space.noise(like, generator)
 
+    check_zero_snr(denoiser, gammas.max().item())
     levels = gammas.to(z.device)[:, None].expand(-1, len(z))
     like = z
     past: Past | None = None

@@ -88,15 +88,11 @@ def test_v17_deterministic_samplers_follow_the_flow_at_their_order(
 def test_v17_deterministic_samplers_are_bounded_at_every_number_of_steps(
     stepper: core.Stepper, order: int, schedule: Schedule
 ) -> None:
-    """From |z_1| = 1 the flow ends at sqrt(l), 1.5 at most. The error is never above 3, at 50 steps never above 0.1.
-
-    8 for DPM-Solver++ 3M: with few steps it extrapolates a parabola over steps longer than those before.
-    """
-    limit = 8 if isinstance(stepper, core.DPMSolver3M) else 3
+    """From |z_1| = 1 the flow ends at sqrt(l), 1.5 at most. The error is never above 3, at 50 steps never above 0.1."""
     for steps in (1, 2, 3, 4, 5, 10, 20, 50):
         gammas = core.grid(schedule, steps)
         exact, single = flow_error(stepper, gammas), flow_error(stepper, gammas, torch.float32)
-        assert exact < (0.1 if steps == 50 else limit)
+        assert exact < (0.1 if steps == 50 else 3)
         assert single == pytest.approx(exact, abs=1e-3)
 
 
@@ -165,14 +161,17 @@ def test_v17_dpm_solver_3m_sde_follows_its_linear_recursion_at_every_number_of_s
     schedule: Schedule, steps: int, eta: float
 ) -> None:
     """z_s = (sigma_s / sigma_t) e^(-eta h) z_t + alpha_s sum_j W_j alpha_j l / V_j z_j + sigma_s sqrt(1 - e^(-2 eta
-    h)) eps, W_j the integral of the Lagrange polynomials of the last three lambdas."""
+    h)) eps, W_j the integral of the Lagrange polynomials of the last three lambdas, of the last two where h is longer
+    than both steps before it, of the last where it is longer than twice the one before it."""
     gammas = core.grid(schedule, steps)
     a, b, lam = core.alpha(gammas).numpy(), core.sigma(gammas).numpy(), -gammas.numpy() / 2
     wiener = (a[:, None] * EIGENVALUES.numpy()) / variance(gammas[:, None]).numpy()
     states = [np.zeros((steps + 1, 4))]
     states[0][0] = 1
     for i in range(steps):
-        h, used = lam[i + 1] - lam[i], range(i, max(i - 3, -1), -1)
+        h, before = lam[i + 1] - lam[i], np.diff(lam[: i + 1])[::-1]
+        count = 1 if not i or h > 2 * before[0] else 2 if i < 2 or h > before[:2].sum() else 3
+        used = range(i, i - count, -1)
         weights = lagrange_weights(lam[list(used)] - lam[i + 1], h, 1 + eta)
         z = b[i + 1] / b[i] * np.exp(-eta * h) * states[i]
         z = z + a[i + 1] * sum(w * wiener[j] * states[j] for w, j in zip(weights, used, strict=True))
@@ -283,7 +282,7 @@ def test_v17_multistep_samplers_integrate_their_polynomials_exactly_on_an_uneven
     stepper: core.Stepper, reading: core.Parameterization, scale: float, powers: int
 ) -> None:
     """Once its past is full, a step is the integral of the curve itself, here by quadrature."""
-    gammas = torch.tensor([2.0, 1.7, 0.6, 0.1, -1.9, -2.0, -4.5], dtype=torch.float64)[:, None]
+    gammas = torch.tensor([2.0, 1.6, 0.9, -0.1, -0.8, -2.0, -3.7], dtype=torch.float64)[:, None]
     curve, z, past = Curve(reading, scale, powers), torch.ones(1, 1, dtype=torch.float64), None
     nodes, weights = np.polynomial.legendre.leggauss(40)
     for i, (gamma_t, gamma_s) in enumerate(itertools.pairwise(gammas)):
