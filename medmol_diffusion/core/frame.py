@@ -19,7 +19,13 @@ from medmol_diffusion.core.space import Space
 
 
 class Frame(ABC):
-    """z = a x + s eps at every gamma, and the frame's own name for the noise level. All tensors are [B], float64."""
+    """z = a x + s eps at every gamma, and the frame's own name for the noise level. All tensors are [B], float64.
+
+    Attributes:
+        needs_signal: it has no state at zero SNR (gamma = inf).
+    """
+
+    needs_signal: bool = False
 
     @abstractmethod
     def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,8 +53,10 @@ class VPFrame(Frame):
 class VEFrame(Frame):
     """z = x + s eps, s = e^(gamma / 2): variance exploding (Song et al. 2021), EDM (Karras et al. 2022).
 
-    The level is s. It has no state at gamma = +inf.
+    The level is s. At zero SNR the state is infinite.
     """
+
+    needs_signal = True
 
     def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(gamma), self.level(gamma)
@@ -112,6 +120,10 @@ class FramedDenoiser(Denoiser):
         if output not in OUTPUTS:
             raise ValueError(f"unknown output '{output}': choose one of {', '.join(OUTPUTS)}")
         self.native, self.frame, self.output = native, frame, output
+
+    @property
+    def needs_signal(self) -> bool:
+        return self.frame.needs_signal or self.output in ("eps", "score")
 
     def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
         state = per_example(self.frame.scale(gamma), z) * z

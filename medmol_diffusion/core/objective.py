@@ -107,6 +107,11 @@ def schedule_loss(levels: Levels, prediction: Prediction, x: Tensor, eps: Tensor
 
     The gradient is that of log E[variance_loss] over the batch: without unit, so that one learning rate serves every
     number of dimensions. It reaches the schedule's parameters only, and the value leaves the training loss as it was.
+
+    Args:
+        levels: whose schedule it is.
+        prediction, eps, gamma_derivative: what ``draw`` returned.
+        x: [B, ...] the clean state.
     """
     schedule, space = levels.schedule, prediction.space
     if not isinstance(schedule, LearnedSchedule):
@@ -149,7 +154,7 @@ def hybrid_loss(
 
     Args:
         denoiser: one that predicts Var[x | z], as VarianceDenoiser.
-        schedule: gives the levels, at t = 1/T, ..., 1.
+        schedule: gives the levels, at t = 1/T, ..., 1; one that is learned stays as it is.
         transitions: T of the bound. The best variance is the same for every T.
         weighting: of the squared error.
         space: where x lives.
@@ -169,10 +174,10 @@ def hybrid_loss(
     prediction = denoiser(diffuse(x, eps, gamma), gamma, space, condition)
     if prediction.x_variance is None:
         raise ValueError("the hybrid loss teaches a variance that this denoiser does not predict: use VarianceDenoiser")
-    error = _per_dim(prediction, x, eps, weighting, schedule.derivative((step + 1) / transitions))
+    error = _per_dim(prediction, x, eps, weighting, schedule.derivative((step + 1) / transitions).detach())
     # The bound would rather teach the loud levels than the mean: only the variance sees it.
     fixed_mean = replace(prediction, output=prediction.output.detach())
-    kl = space.sum(transition_kl(fixed_mean, x, eps, schedule.gamma(step / transitions))) / space.dim().to(x)
+    kl = space.sum(transition_kl(fixed_mean, x, eps, schedule.gamma(step / transitions).detach())) / space.dim().to(x)
     return error + bound_weight * transitions * kl
 
 

@@ -1,6 +1,7 @@
 """A denoiser written in another frame is the same model: the same bound term by term, the same sampler step by step."""
 
 import itertools
+import math
 from collections.abc import Callable
 
 import pytest
@@ -23,6 +24,7 @@ from medmol_diffusion.core import (
     VEFrame,
     VPFrame,
     alpha,
+    check_zero_snr,
     diffuse,
     elbo,
     grid,
@@ -135,6 +137,18 @@ def test_a_flow_reaches_pure_noise() -> None:
     found = FramedDenoiser(flow_velocity, FlowFrame(), "velocity")(z, gamma, Dense(z))
     torch.testing.assert_close(found.x, torch.zeros_like(z))
     torch.testing.assert_close(found.eps, z)
+
+
+@natives
+def test_what_cannot_reach_pure_noise_is_refused_there(
+    native: Callable[..., Tensor], frame: Frame, output: str
+) -> None:
+    denoiser = FramedDenoiser(native, frame, output)
+    if isinstance(frame, FlowFrame):
+        check_zero_snr(denoiser, math.inf)
+    else:
+        with pytest.raises(ValueError, match="zero terminal SNR"):
+            check_zero_snr(denoiser, math.inf)
 
 
 def test_ddim_is_euler_on_the_flow() -> None:

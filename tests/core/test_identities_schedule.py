@@ -68,11 +68,16 @@ def test_v06_every_schedule_has_the_term_of_a_line_between_its_ends(schedule: Sc
 
 @pytest.mark.parametrize("kind", [DDPMLinear, ScaledLinear])
 def test_v06_reaches_an_infinite_end(kind: type[DDPMLinear]) -> None:
-    """Zero terminal SNR: the term is that of SNR_1 = 0, and the prior is free."""
+    """Zero terminal SNR: the term is that of SNR_1 = 0, the prior is free, and no number of steps is below it (V4)."""
     schedule, oracle = kind(zero_snr=True), GaussianDenoiser(EIGENVALUES)
     x, space = sigma_points(oracle, (4,))
     expected = exact_diffusion(EIGENVALUES, schedule)
     assert quadrature(schedule, oracle, x, space) == pytest.approx(expected, abs=1e-10 * expected)
+    terms = [
+        elbo(oracle, schedule, space, x, Gaussian(), x, torch.Generator(), steps, draws=None).terms["diffusion"].mean()
+        for steps in (500, 250, 1)
+    ]
+    assert expected < terms[0] < terms[1] < terms[2] < math.inf
     states = oracle.sample(torch.zeros(256, 4, dtype=torch.float64), torch.Generator().manual_seed(0))
     bound = elbo(oracle, schedule, Dense(states), states, Gaussian(), states, torch.Generator().manual_seed(1), draws=8)
     assert bound.settings["gamma_1"] == math.inf

@@ -9,6 +9,7 @@ from scipy.special import roots_legendre
 from torch import Tensor, nn
 
 from medmol_diffusion.core import (
+    VLB,
     Dense,
     Eps,
     GaussianDenoiser,
@@ -21,8 +22,12 @@ from medmol_diffusion.core import (
     Space,
     Streams,
     UniformTime,
+    V,
+    VarianceDenoiser,
+    Weighting,
     denoising_loss,
     elbo,
+    hybrid_loss,
     schedule_loss,
     variance_loss,
 )
@@ -134,7 +139,10 @@ class Gain(nn.Module):
 
 
 @pytest.mark.parametrize("levels", [UniformTime, lambda s: NormalGamma(s, 0.0, 3.0)], ids=["uniform", "normal"])
-def test_network_and_schedule_do_not_see_each_others_loss(levels: Callable[[LearnedSchedule], Levels]) -> None:
+@pytest.mark.parametrize("weighting", [Simple(), VLB()], ids=["simple", "vlb"])
+def test_network_and_schedule_do_not_see_each_others_loss(
+    levels: Callable[[LearnedSchedule], Levels], weighting: Weighting
+) -> None:
     """The value and the network's gradient are those of the same schedule held still; the schedule's gradient is that
     of log E[variance_loss] alone, though the network's input moves with gamma."""
     network, schedule = Gain(), learned(*ENDS).requires_grad_()
@@ -144,11 +152,11 @@ def test_network_and_schedule_do_not_see_each_others_loss(levels: Callable[[Lear
     losses, slopes = [], []
     for which in (schedule, still):
         streams = Streams(0, torch.arange(8))
-        loss = denoising_loss(denoiser, levels(which), Simple(), Dense(x), x, streams)
+        loss = denoising_loss(denoiser, levels(which), weighting, Dense(x), x, streams)
         losses.append(loss.detach())
         slopes.append(gradient(loss.mean(), network))
         if which is schedule:
-            found = denoising_loss(denoiser, levels(which), Simple(), Dense(x), x, Streams(0, torch.arange(8)))
+            found = denoising_loss(denoiser, levels(which), weighting, Dense(x), x, Streams(0, torch.arange(8)))
             learning = gradient(found.mean(), schedule)
     assert torch.equal(*losses)
     assert torch.equal(*slopes)
@@ -183,3 +191,27 @@ def test_it_starts_close_to_a_straight_line() -> None:
     t = torch.linspace(0, 1, 101, dtype=torch.float64)
     start, line = LearnedSchedule(*ENDS).gamma(t), LinearGamma(*ENDS).gamma(t)
     assert (start - line).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(
+    "levels", [UniformTime, lambda s: NormalGamma(s, 0.0, 3.0), lambda s: NormalGamma(s, 12.0, 3.0)]
+)
+def test_levels_know_their_derivative(levels: Callable[[LearnedSchedule], Levels]) -> None:
+    u = torch.linspace(0.01, 0.99, 99, dtype=torch.float64, requires_grad=True)
+    mapped = levels(learned(*ENDS))
+    (exact,) = torch.autograd.grad(mapped(u).sum(), u)
+    torch.testing.assert_close(mapped.derivative(u.detach()), exact, rtol=1e-6, atol=0)
+
+
+class Halves(Gain):
+    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: object = None) -> Tensor:
+        return self.gain * torch.cat([z, z], dim=-1)
+
+
+def test_the_hybrid_loss_leaves_the_schedule_as_it_is() -> None:
+    schedule, x = learned(*ENDS).requires_grad_(), torch.ones(8, 4, dtype=torch.float64)
+    denoiser = VarianceDenoiser(Halves(), V())
+    loss = hybrid_loss(denoiser, schedule, 10, VLB(), Dense(x), x, Streams(0, torch.arange(8)))
+    loss.mean().backward()
+    assert all(parameter.grad is None for parameter in schedule.parameters())
+    assert all(parameter.grad is not None for parameter in denoiser.parameters())
