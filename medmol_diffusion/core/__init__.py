@@ -22,6 +22,12 @@ from medmol_diffusion.core.frame import FlowFrame, Frame, FramedDenoiser, SubVPF
 from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
 from medmol_diffusion.core.noise import Randomness, Streams
 from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss, schedule_loss
+from medmol_diffusion.core.iwae import iwae
+from medmol_diffusion.core.noise import Randomness, Streams
+from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss
+from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss
+from medmol_diffusion.core.ode import DormandPrince, FixedGrid, Solver
+from medmol_diffusion.core.probability_flow import flow, probability_flow_nll
 from medmol_diffusion.core.sampler import grid, sample
 from medmol_diffusion.core.schedule import (
     Cosine,
@@ -63,12 +69,14 @@ __all__ = [
     "DPMSolver2M",
     "Denoiser",
     "Dense",
+    "DormandPrince",
     "Elbo",
     "Eps",
     "FlowFrame",
     "FlowVelocity",
     "Frame",
     "FramedDenoiser",
+    "FixedGrid",
     "GaussianDenoiser",
     "Heun",
     "Karras",
@@ -97,6 +105,7 @@ __all__ = [
     "Sigmoid",
     "SigmoidWeighting",
     "Simple",
+    "Solver",
     "Space",
     "Stepper",
     "Streams",
@@ -116,10 +125,13 @@ __all__ = [
     "denoising_loss",
     "diffuse",
     "elbo",
+    "flow",
     "gaussian_flow",
     "grid",
     "hybrid_loss",
+    "iwae",
     "prior_kl",
+    "probability_flow_nll",
     "sample",
     "schedule_loss",
     "sigma",
