@@ -3,6 +3,7 @@
 Source: Burda et al. 2016, Importance Weighted Autoencoders, eq. 8 and theorem 1.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -97,7 +98,7 @@ def iwae(
         eps = space.noise(x, generator)
         prior = prior_log_ratio(x, eps, gammas[0], space).double()
         diffusion = torch.zeros_like(prior)
-        for gamma, gamma_s in zip(gammas[:-1], gammas[1:], strict=True):
+        for gamma, gamma_s in itertools.pairwise(gammas):
             prediction = denoiser(diffuse(x, eps, gamma), gamma, space, condition)
             fresh = space.noise(x, generator)
             diffusion = diffusion + space.sum(transition_log_ratio(prediction, x, eps, fresh, gamma_s))

@@ -1,6 +1,6 @@
 """Runge-Kutta solvers of dy/dt = f(t, y) for a batch of independent equations.
 
-Every example has its own t and, in the adaptive solver, its own step: what is found for it does not depend on its batch.
+Every example has its own t and, in the adaptive solver, its own step: what is found for it does not know its batch.
 """
 
 from abc import ABC, abstractmethod
@@ -16,9 +16,9 @@ Field = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Tableau:
-    """The coefficients of an explicit Runge-Kutta method: k_i = f(t + c_i h, y + h sum_j a_ij k_j), y + h sum_i b_i k_i.
+    """The coefficients of an explicit Runge-Kutta method.
 
-    The times c_i are the row sums of a.
+    k_i = f(t + c_i h, y + h sum_j a_ij k_j), and y + h sum_i b_i k_i is the next point. The c_i are the row sums of a.
     """
 
     order: int

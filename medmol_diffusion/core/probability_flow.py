@@ -91,16 +91,11 @@ def flow(
             return torch.stack([space.sum(left * right) for left, right in zip(v, back, strict=True)])
 
         if probes is None:
-            units = torch.eye(size, dtype=state.dtype, device=state.device).split(chunk)
-            divergence = sum(
-                (
-                    products(torch.stack([space.project(e.expand(len(z), size).reshape(shape)) for e in part])).sum(
-                        0, True
-                    )
-                    for part in units
-                ),
-                torch.zeros(1, len(z), dtype=state.dtype, device=state.device),
-            )
+            divergence = torch.zeros(1, len(z), dtype=state.dtype, device=state.device)
+            for places in torch.arange(size, device=state.device).split(chunk):
+                units = torch.nn.functional.one_hot(places, size).to(state)
+                basis = torch.stack([space.project(e.expand(len(z), size).reshape(shape)) for e in units])
+                divergence = divergence + products(basis).sum(0, keepdim=True)
         else:
             # The linear part of f has a known trace: what a probe says of it is replaced by that.
             known = torch.stack([space.squared_norm(v) for v in probes.to(state)]) - space.dim()
@@ -176,7 +171,8 @@ def probability_flow_nll(
     for _ in range(draws):
         z_0, terms = x, {}
         if data_end == "bound":
-            assert observation is not None and generator is not None
+            assert observation is not None
+            assert generator is not None
             eps = space.noise(x, generator)
             z_0 = diffuse(x, eps, gamma_0)
             x_hat, x_variance = None, None
