@@ -51,7 +51,6 @@ def flow(
     solver: Solver,
     probes: Tensor | None = None,
     condition: Any = None,
-    chunk: int = 64,
 ) -> tuple[Tensor, Tensor]:
     """Carry z from gamma = ``start`` to gamma = ``end``: (z there, [K, B] integral of div f dgamma, one row per probe).
 
@@ -67,7 +66,6 @@ def flow(
         probes: [K, B, ...] probes, the same all along the way; None takes the exact trace (K = 1), with one
             vector-Jacobian product for each element of the state.
         condition: passed on to the denoiser.
-        chunk: vector-Jacobian products at a time; their memory grows with it, the result does not change.
     """
     shape, size = z.shape, z[0].numel()
     count = 1 if probes is None else len(probes)
@@ -83,23 +81,21 @@ def flow(
             eps = denoiser(state.to(z.dtype), gamma, space, condition).eps
             velocity = 0.5 * b * (eps.to(state) - b * state)
 
-        def products(v: Tensor) -> Tensor:
-            """[len(v), B] v^T J v."""
-            (back,) = torch.autograd.grad(
-                velocity, state, v, retain_graph=True, create_graph=differentiable, is_grads_batched=True
-            )
-            return torch.stack([space.sum(left * right) for left, right in zip(v, back, strict=True)])
+        def product(v: Tensor) -> Tensor:
+            """[B] v^T J v."""
+            (back,) = torch.autograd.grad(velocity, state, v, retain_graph=True, create_graph=differentiable)
+            return space.sum(v * back)
 
         if probes is None:
             divergence = torch.zeros(1, len(z), dtype=state.dtype, device=state.device)
-            for places in torch.arange(size, device=state.device).split(chunk):
-                units = torch.nn.functional.one_hot(places, size).to(state)
-                basis = torch.stack([space.project(e.expand(len(z), size).reshape(shape)) for e in units])
-                divergence = divergence + products(basis).sum(0, keepdim=True)
+            for i in range(size):
+                unit = torch.zeros(len(z), size, dtype=state.dtype, device=state.device)
+                unit[:, i] = 1
+                divergence = divergence + product(space.project(unit.reshape(shape)))
         else:
             # The linear part of f has a known trace: what a probe says of it is replaced by that.
             known = torch.stack([space.squared_norm(v) for v in probes.to(state)]) - space.dim()
-            divergence = torch.cat([products(v) for v in probes.to(state).split(chunk)])
+            divergence = torch.stack([product(v) for v in probes.to(state)])
             divergence = divergence + 0.5 * sigma(gamma).square() * known
         rates = torch.cat([velocity.flatten(1), divergence.T], 1)
         return rates if differentiable else rates.detach()
@@ -123,7 +119,6 @@ def probability_flow_nll(
     data_end: str = "bound",
     solver: Solver | None = None,
     condition: Any = None,
-    chunk: int = 64,
 ) -> Elbo:
     """-log p of the model whose density is N(0, I) at gamma_1, carried to gamma_0 by the probability flow.
 
@@ -149,7 +144,6 @@ def probability_flow_nll(
         data_end: "bound" or "z".
         solver: 64 steps of "rk4" when left out.
         condition: passed on to the denoiser.
-        chunk: see ``flow``.
 
     Raises:
         ValueError: an unknown data_end or probe, a count out of range, or no observation or generator where one is
@@ -183,7 +177,7 @@ def probability_flow_nll(
             terms["encoder"] = -0.5 * (space.squared_norm(eps).double() + width)
             terms["reconstruction"] = observation.nll(data, z_0, gamma_0, space, x_hat, x_variance).double()
         v = None if generator is None or not probes else draw_probes(space, x, probes, probe, generator)
-        z_1, integral = flow(denoiser, space, z_0, gamma_0, gamma_1, solver, v, condition, chunk)
+        z_1, integral = flow(denoiser, space, z_0, gamma_0, gamma_1, solver, v, condition)
         prior = 0.5 * (space.squared_norm(z_1) + space.dim() * LOG_2_PI)
         found.append({"prior": prior, "divergence": -integral.mean(0), **terms})
         if data_end == "z" and draws == 1 and probes != 1:

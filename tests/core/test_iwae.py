@@ -92,7 +92,7 @@ def test_v15_weights_are_unbiased() -> None:
     schedule, steps = LinearGamma(-3.0, 3.0), 3
     variance = torch.ones(4, dtype=torch.float64)
     gammas = core.grid(schedule, steps)
-    for t, s in zip(gammas[:-1], gammas[1:], strict=True):
+    for t, s in itertools.pairwise(gammas):
         c = -torch.expm1(s - t)
         gain = (
             core.alpha(s)

@@ -17,7 +17,6 @@ from medmol_diffusion.core import (
     Streams,
     V,
     elbo,
-    flow,
     iwae,
     probability_flow_nll,
 )
@@ -205,15 +204,6 @@ def test_v18_padding_and_batch_composition_leave_every_term_unchanged(
         alone = run([i], n)
         for name, value in alone.terms.items():
             torch.testing.assert_close(value[0], together.terms[name][i], rtol=1e-10, atol=1e-10)
-
-
-@torch.no_grad()
-def test_chunks_change_nothing() -> None:
-    x, start = sample(3), torch.full((3,), -2.0, dtype=torch.float64)
-    network = NetworkDenoiser(Gain(4), V())
-    found = [flow(network, Dense(x), x, start, -start, FixedGrid(4), chunk=chunk)[1] for chunk in (1, 3, 64)]
-    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(found[0], found[2], rtol=1e-12, atol=1e-12)
 
 
 def test_impossible_settings_are_refused() -> None:
