@@ -147,12 +147,12 @@ def molecule_space(mask: Tensor, features: int) -> Product:
 
 def spaces_of(batch: int) -> dict[str, Space]:
     """One space of every kind, small, with the same padding in every example."""
-    mask = (torch.arange(5) < 4).expand(batch, 5)
+    mask = (torch.arange(4) < 3).expand(batch, 4)
     return {
-        "dense": Dense(torch.zeros(batch, 5, 2)),
+        "dense": Dense(torch.zeros(batch, 3, 2)),
         "masked": Masked(mask, 2),
         "zero_centre": ZeroCentre(mask),
-        "product": molecule_space(mask, 2),
+        "product": molecule_space(mask, 1),
     }
 
 
