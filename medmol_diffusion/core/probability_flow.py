@@ -146,8 +146,8 @@ def probability_flow_nll(
         condition: passed on to the denoiser.
 
     Raises:
-        ValueError: an unknown data_end or probe, a count out of range, or no observation or generator where one is
-            needed.
+        ValueError: an unknown data_end or probe, a count out of range, no observation or generator where one is
+            needed, or gamma_1 = inf.
     """
     if data_end not in DATA_ENDS:
         raise ValueError(f"unknown data_end '{data_end}': choose one of {', '.join(DATA_ENDS)}")
@@ -157,6 +157,8 @@ def probability_flow_nll(
         raise ValueError("data_end = 'bound' needs an observation: give one, or data_end = 'z'")
     if generator is None and (data_end == "bound" or probes):
         raise ValueError("probes and draws of z_0 need a generator")
+    if not math.isfinite(schedule.gamma_1):
+        raise ValueError("the flow is integrated in gamma: it needs a schedule with a finite gamma_1")
     solver = FixedGrid() if solver is None else solver
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device=x.device)
     gamma_0, gamma_1 = (schedule.gamma(end).expand(len(x)) for end in ends)

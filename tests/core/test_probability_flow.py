@@ -219,3 +219,12 @@ def test_impossible_settings_are_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=fault):
             probability_flow_nll(ORACLE, SCHEDULE, Dense(x), x, **settings)  # type: ignore[arg-type]
+
+
+def test_zero_terminal_snr_is_refused() -> None:
+    class Silent(LinearGamma):
+        def gamma(self, t: Tensor) -> Tensor:
+            return torch.where(t == 1, torch.inf, super().gamma(t))
+
+    with pytest.raises(ValueError, match="finite gamma_1"):
+        probability_flow_nll(ORACLE, Silent(-6.0, 6.0), Dense(sample(2)), sample(2), data_end="z")
