@@ -19,13 +19,10 @@ from medmol_diffusion.core.denoiser import (
 )
 from medmol_diffusion.core.elbo import Elbo, continuous_integrand, diffuse, elbo, prior_kl, transition_kl
 from medmol_diffusion.core.frame import FlowFrame, Frame, FramedDenoiser, SubVPFrame, VEFrame, VPFrame
+from medmol_diffusion.core.iwae import iwae
 from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
 from medmol_diffusion.core.noise import Randomness, Streams
 from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss, schedule_loss
-from medmol_diffusion.core.iwae import iwae
-from medmol_diffusion.core.noise import Randomness, Streams
-from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss
-from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss
 from medmol_diffusion.core.ode import DormandPrince, FixedGrid, Solver
 from medmol_diffusion.core.probability_flow import flow, probability_flow_nll
 from medmol_diffusion.core.sampler import grid, sample
@@ -72,11 +69,11 @@ __all__ = [
     "DormandPrince",
     "Elbo",
     "Eps",
+    "FixedGrid",
     "FlowFrame",
     "FlowVelocity",
     "Frame",
     "FramedDenoiser",
-    "FixedGrid",
     "GaussianDenoiser",
     "Heun",
     "Karras",

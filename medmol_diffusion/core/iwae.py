@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core.denoiser import Denoiser, Prediction
+from medmol_diffusion.core.denoiser import Denoiser, Prediction, check_zero_snr
 from medmol_diffusion.core.elbo import Elbo, diffuse
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.observation import Observation
@@ -34,15 +34,17 @@ def transition_log_ratio(prediction: Prediction, x: Tensor, eps: Tensor, fresh: 
     q has the mean (alpha_s / alpha_t)(z_t - c sigma_t eps) and the variance v = sigma_s^2 c, c = 1 - e^(gamma_s -
     gamma_t); p has eps_hat for eps and the variance r v. At z_s = mean + sqrt(v) fresh,
 
-        1/2 [(fresh - d)^2 / r - fresh^2 + log r],   d = expm1(gamma_t - gamma_s)^(1/2) (eps - eps_hat),
+        1/2 [(fresh - d)^2 / r - fresh^2 + log r],
+        d = -w^(1/2) (x - x_hat) = expm1(gamma_t - gamma_s)^(1/2) (eps - eps_hat),
 
-    with r = 1 + e^(-gamma_s) c Var[x | z_t] where the denoiser knows that variance, and 1 elsewhere.
+    w = e^(-gamma_s) c = SNR_s - SNR_t, with r = 1 + w Var[x | z_t] where the denoiser knows that variance, and 1
+    elsewhere. The form in x is finite at zero terminal SNR (gamma_t = inf).
     """
-    gap = prediction.gamma - gamma_s
-    d = per_example(torch.expm1(gap).sqrt(), fresh) * prediction.eps_error(x, eps)
+    w = per_example(-torch.exp(-gamma_s) * torch.expm1(gamma_s - prediction.gamma), fresh)
+    d = -w.sqrt() * prediction.x_error(x, eps)
     if prediction.x_variance is None:
         return 0.5 * d * (d - 2 * fresh)
-    excess = per_example(-torch.exp(-gamma_s) * torch.expm1(-gap), fresh) * prediction.x_variance
+    excess = w * prediction.x_variance
     return 0.5 * (((fresh - d).square() - fresh.square() * (1 + excess)) / (1 + excess) + torch.log1p(excess))
 
 
@@ -83,8 +85,9 @@ def iwae(
         condition: passed on to the denoiser.
 
     Raises:
-        ValueError: ``transitions`` or ``draws`` is not positive.
+        ValueError: ``transitions`` or ``draws`` is not positive; or gamma_1 = inf and the denoiser predicts eps.
     """
+    check_zero_snr(denoiser, schedule.gamma_1)
     if transitions < 1:
         raise ValueError(f"transitions = {transitions}: importance weights are those of a discrete chain, T at least 1")
     if draws < 1:

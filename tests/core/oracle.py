@@ -13,6 +13,7 @@ from medmol_diffusion.core import (
     Denoiser,
     Dense,
     Eps,
+    FlowVelocity,
     GaussianDenoiser,
     Karras,
     LearnedSchedule,
@@ -26,6 +27,7 @@ from medmol_diffusion.core import (
     RectifiedFlow,
     ScaledLinear,
     Schedule,
+    Score,
     Sigmoid,
     Space,
     SubVP,
@@ -60,7 +62,14 @@ SCHEDULES: dict[str, Schedule] = {
     "learned": learned(-10.0, 8.0),
 }
 EIGENVALUES = torch.tensor([0.09, 0.5, 1.0, 2.3], dtype=torch.float64)
-READINGS: dict[str, Parameterization] = {"eps": Eps(), "x": X(), "v": V(), "F": Preconditioned(torch.tensor(0.7))}
+READINGS: dict[str, Parameterization] = {
+    "eps": Eps(),
+    "score": Score(),
+    "x": X(),
+    "v": V(),
+    "flow": FlowVelocity(),
+    "F": Preconditioned(torch.tensor(0.7)),
+}
 PRECISIONS = {torch.float64: "float64", torch.float32: "float32"}
 readings = pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS.keys())
 precisions = pytest.mark.parametrize("dtype", PRECISIONS.keys(), ids=PRECISIONS.values())

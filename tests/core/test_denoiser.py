@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medmol_diffusion.core import (
+    Denoiser,
     Dense,
     Eps,
     FlowVelocity,

@@ -28,9 +28,9 @@ from medmol_diffusion.core.observation import (
 from tests.core.oracle import (
     EIGENVALUES,
     GivenNoise,
-    fine_edges,
     Seen,
     every_space,
+    fine_edges,
     precisions,
     readings,
     schedules,

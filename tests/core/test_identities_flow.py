@@ -73,8 +73,8 @@ def test_v08_holds_on_every_space_and_through_every_reading(
     eigenvalues = torch.linspace(0.2, 3.0, basis.shape[1], dtype=torch.float64)
     oracle = GaussianDenoiser(eigenvalues, basis)
     z = oracle.sample(torch.zeros(space.shape, dtype=torch.float64), torch.Generator().manual_seed(0))
-    start, end = ends(LinearGamma(-4.0, 3.0), batch)
-    solver, tolerance = (DormandPrince(1e-8, 1e-8), 1e-6) if dtype == torch.float64 else (FixedGrid(24), 1e-4)
+    start, end = ends(LinearGamma(-1.0, 1.0), batch)  # the whole way is the test above
+    solver, tolerance = (FixedGrid(16), 1e-6) if dtype == torch.float64 else (FixedGrid(6), 1e-4)
     z_1, integral = flow(Seen(oracle, reading), space, z.to(dtype), start, end, solver)
     found = oracle.log_prob(z_1, end) + integral[0]
     torch.testing.assert_close(found, oracle.log_prob(z, start), rtol=0, atol=tolerance)

@@ -165,3 +165,28 @@ def test_impossible_counts_are_refused() -> None:
         drawn(0, 1, 2)
     with pytest.raises(ValueError, match="draws = 0"):
         drawn(3, 0, 2)
+
+
+class Silent(LinearGamma):
+    """Zero terminal SNR: gamma = inf at t = 1."""
+
+    def gamma(self, t: Tensor) -> Tensor:
+        return torch.where(t == 1, torch.inf, super().gamma(t))
+
+
+def test_zero_terminal_snr_needs_a_denoiser_that_speaks_of_x() -> None:
+    """At gamma_1 = inf z_1 is noise and p_1 the prior, so that every weight is p(x) itself."""
+    schedule, x = Silent(-6.0, 6.0), EXACT.sample(torch.zeros(5, 4).double(), torch.Generator().manual_seed(0))
+
+    class Wiener(core.Denoiser):
+        def forward(self, z: Tensor, gamma: Tensor, space: core.Space, condition: object = None) -> core.Prediction:
+            a, b = core.alpha(gamma)[:, None], core.sigma(gamma)[:, None]
+            marginal = a**2 * EIGENVALUES + b**2
+            variance = EIGENVALUES * b**2 / marginal
+            return core.Prediction(a * EIGENVALUES / marginal * z, z, gamma, core.X(), space, variance)
+
+    found = iwae(Wiener(), schedule, Dense(x), x, Gaussian(), x, torch.Generator().manual_seed(1), 6, 2)
+    torch.testing.assert_close(found.total, -EXACT.log_prob(x), rtol=0, atol=1e-9)
+    network = core.NetworkDenoiser(torch.nn.Identity(), core.Eps())
+    with pytest.raises(ValueError, match="zero terminal SNR"):
+        iwae(network, schedule, Dense(x), x, Gaussian(), x, torch.Generator(), 6)
