@@ -91,16 +91,30 @@ def validate(options: argparse.Namespace) -> None:
 
     model = _load(options.model, options.device)
     data, split = open_data(model, options.model, options.data, options.split)
-    transitions = model.default_transitions if options.steps is None else options.steps
-    draws = options.draws or model.default_draws
-    with Bar("bound", len(chosen(data, split, options.limit)), transient=True) as bar:
+    if options.method != "bound" and options.steps == 0:
+        raise InputError(f"--steps 0 is the continuous-time bound; --method {options.method} needs at least 1")
+    with Bar(options.method, len(chosen(data, split, options.limit)), transient=True) as bar:
         bound = validate_model(
-            model, data, split, transitions, draws, options.seed, options.limit, lambda done, _: bar.reach(done)
+            model,
+            data,
+            split,
+            options.steps,
+            options.draws,
+            options.seed,
+            options.limit,
+            lambda done, _: bar.reach(done),
+            options.method,
         )
     baseline = validate_baseline(model, data, split, options.limit)
     console.print(bound_table(model, bound, baseline))
     beside = {} if baseline is None else {"baseline": baseline_summary(model, bound, baseline)}
-    content = {"terms": bound.summary(), "settings": bound.settings, "examples": len(bound.total), **beside}
+    content = {
+        "method": bound.method,
+        "terms": bound.summary(),
+        "settings": bound.settings,
+        "examples": len(bound.total),
+        **beside,
+    }
     _write_json(options.json, content)
 
 
@@ -270,20 +284,28 @@ def _parser() -> argparse.ArgumentParser:
 
     verb("fit", "train from a config: medmol fit --config FILE [--key value ...]; --ckpt_path last resumes", fit)
 
-    sub = verb(
-        "validate", "the likelihood table: every term of the bound with its standard error", validate, model=True
-    )
+    sub = verb("validate", "the likelihood table: every term of -log p with its standard error", validate, model=True)
     sub.add_argument("--data", metavar="PATH", help="data to validate on (default: the run's own)")
     sub.add_argument(
         "--split", choices=("all", "train", "validation", "test"), help="default: all of PATH, else the run's test part"
     )
     sub.add_argument(
-        "--steps",
-        type=_at_least(0),
-        help="T of the bound, 0 for continuous time (default: 1000 for molecules, 0 for scans)",
+        "--method",
+        choices=("bound", "iwae", "flow"),
+        default="bound",
+        help="the bound (default), the importance-weighted bound, or the estimate by the probability flow",
     )
     sub.add_argument(
-        "--draws", type=_at_least(1), help="noise draws per example (default: 4 for molecules, 16 for scans)"
+        "--steps",
+        type=_at_least(0),
+        help="T of the bound, 0 for continuous time (default: 1000 for molecules, 0 for scans); of iwae (default "
+        "1000); steps of the flow (default 64)",
+    )
+    sub.add_argument(
+        "--draws",
+        type=_at_least(1),
+        help="per example (default: 4 for molecules, 16 for scans): noise draws of the bound, trajectories of iwae, "
+        "probes of the flow",
     )
     sub.add_argument("--limit", type=_at_least(1), help="look at this many examples only, drawn at random")
     sub.add_argument("--json", metavar="FILE", help="write the figures there too")

@@ -147,7 +147,7 @@ def _molecules(out: Path, report: Report, say: Callable[..., None]) -> None:
     data.setup()
 
     say("the bound on molecules that were not trained on")
-    bound = validate_model(model, data, "test", transitions=1000, draws=8, seed=0)
+    bound = validate_model(model, data, "test", steps=1000, draws=8, seed=0)
     say("100 molecules, 100 steps")
     molecules = model.sample(100, steps=100, seed=0)
     write_sdf(molecules, out / "molecules.sdf")
@@ -182,7 +182,7 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
     data.setup()
 
     say("the bound on heads that were not trained on")
-    bound = validate_model(model, data, "test", transitions=0, draws=8, seed=0)
+    bound = validate_model(model, data, "test", steps=0, draws=8, seed=0)
     say("8 scans, 50 steps")
     scans = model.sample(8, steps=50, seed=0)
     for i, scan in enumerate(scans):

@@ -239,3 +239,12 @@ def test_a_config_of_a_model_that_is_no_model(
         (tmp_path / "config.yaml").write_text(text)
         said = refusal(["sample", str(tmp_path), "-o", str(tmp_path / "out.sdf")], capsys)
         assert str(tmp_path / "config.yaml") in said or "medmol_diffusion.molecules.EGNN" in said
+
+
+def test_continuous_time_is_no_setting_of_iwae_or_flow(
+    molecule_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for method in ("iwae", "flow"):
+        arguments = ["validate", str(molecule_run), "--method", method, "--steps", "0", "--json", str(tmp_path / "x")]
+        assert "--steps 0 is the continuous-time bound" in refusal(arguments, capsys)
+    assert not (tmp_path / "x").exists()

@@ -112,3 +112,32 @@ def test_skipped_records_are_one_clean_line(
     assert len(said) == 1
     assert said[0].startswith(f"warning: {tmp_path / 'some.sdf'}: skipped 1 records")
     assert ".py" not in said[0]
+
+
+@pytest.mark.parametrize("run", ["molecule_run", "volume_run"])
+@pytest.mark.parametrize(
+    ("method", "steps", "said"),
+    [("iwae", 3, "importance-weighted"), ("flow", 4, "estimate of -log p by the probability flow, not a bound")],
+)
+def test_every_method_of_validate_says_what_it_is(
+    run: str,
+    method: str,
+    steps: int,
+    said: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--method", method, "--steps", str(steps), "--draws", "2", "--limit", "2"]
+    file = tmp_path / "nll.json"
+    main(["validate", str(request.getfixturevalue(run)), *arguments, "--json", str(file)])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert said in shown
+    assert "standard error of the draws alone" in shown
+    found = json.loads(file.read_text())
+    assert found["method"] == method
+    assert found["settings"]["draws"] == 2
+    assert found["settings"]["steps" if method == "flow" else "transitions"] == steps
+    own = {"iwae": "importance", "flow": "divergence"}[method]
+    assert {"total", "prior", "reconstruction", "log_volume", own} <= set(found["terms"])
+    assert all(np.isfinite(mean) for mean, _ in found["terms"].values())

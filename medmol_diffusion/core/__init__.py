@@ -1,8 +1,20 @@
 """The probabilistic core: it knows tensors and Gaussian noise, and nothing of voxels or atoms."""
 
-from medmol_diffusion.core.analytic import GaussianDenoiser, MixtureDenoiser, gaussian_flow
-from medmol_diffusion.core.closed_form import VE, Karras, RectifiedFlow, Sigmoid, SubVP
-from medmol_diffusion.core.corrector import Langevin
+from medmol_diffusion.core.analytic import (
+    GaussianDenoiser,
+    MixtureDenoiser,
+    gaussian_flow,
+)
+from medmol_diffusion.core.closed_form import (
+    VE,
+    Karras,
+    RectifiedFlow,
+    Sigmoid,
+    SubVP,
+)
+from medmol_diffusion.core.corrector import (
+    Langevin,
+)
 from medmol_diffusion.core.denoiser import (
     Denoiser,
     Eps,
@@ -18,13 +30,61 @@ from medmol_diffusion.core.denoiser import (
     X,
     check_zero_snr,
 )
-from medmol_diffusion.core.elbo import Elbo, continuous_integrand, diffuse, elbo, prior_kl, transition_kl
-from medmol_diffusion.core.frame import FlowFrame, Frame, FramedDenoiser, SubVPFrame, VEFrame, VPFrame
-from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
-from medmol_diffusion.core.multistep import PLMS, DPMSolver2M, DPMSolver3M, UniPC
-from medmol_diffusion.core.noise import Randomness, Streams
-from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss, schedule_loss
-from medmol_diffusion.core.sampler import GRIDS, grid, sample
+from medmol_diffusion.core.elbo import (
+    Elbo,
+    continuous_integrand,
+    diffuse,
+    elbo,
+    prior_kl,
+    transition_kl,
+)
+from medmol_diffusion.core.frame import (
+    FlowFrame,
+    Frame,
+    FramedDenoiser,
+    SubVPFrame,
+    VEFrame,
+    VPFrame,
+)
+from medmol_diffusion.core.iwae import (
+    iwae,
+)
+from medmol_diffusion.core.learned_schedule import (
+    LearnedSchedule,
+    variance_loss,
+)
+from medmol_diffusion.core.multistep import (
+    PLMS,
+    DPMSolver2M,
+    DPMSolver3M,
+    UniPC,
+)
+from medmol_diffusion.core.noise import (
+    Randomness,
+    Streams,
+)
+from medmol_diffusion.core.objective import (
+    Levels,
+    NormalGamma,
+    UniformTime,
+    denoising_loss,
+    hybrid_loss,
+    schedule_loss,
+)
+from medmol_diffusion.core.ode import (
+    DormandPrince,
+    FixedGrid,
+    Solver,
+)
+from medmol_diffusion.core.probability_flow import (
+    flow,
+    probability_flow_nll,
+)
+from medmol_diffusion.core.sampler import (
+    GRIDS,
+    grid,
+    sample,
+)
 from medmol_diffusion.core.schedule import (
     Cosine,
     DDPMLinear,
@@ -35,10 +95,28 @@ from medmol_diffusion.core.schedule import (
     alpha,
     sigma,
 )
-from medmol_diffusion.core.space import Dense, Masked, Product, Space, ZeroCentre
-from medmol_diffusion.core.stepper import DDIM, Ancestral, Euler, Heun, Past, Stepper
-from medmol_diffusion.core.steppers import STEPPERS, stepper_named
-from medmol_diffusion.core.variance import VarianceDenoiser
+from medmol_diffusion.core.space import (
+    Dense,
+    Masked,
+    Product,
+    Space,
+    ZeroCentre,
+)
+from medmol_diffusion.core.stepper import (
+    DDIM,
+    Ancestral,
+    Euler,
+    Heun,
+    Past,
+    Stepper,
+)
+from medmol_diffusion.core.steppers import (
+    STEPPERS,
+    stepper_named,
+)
+from medmol_diffusion.core.variance import (
+    VarianceDenoiser,
+)
 from medmol_diffusion.core.weighting import (
     EDM,
     P2,
@@ -69,9 +147,11 @@ __all__ = [
     "DPMSolver3M",
     "Denoiser",
     "Dense",
+    "DormandPrince",
     "Elbo",
     "Eps",
     "Euler",
+    "FixedGrid",
     "FlowFrame",
     "FlowVelocity",
     "Frame",
@@ -106,6 +186,7 @@ __all__ = [
     "Sigmoid",
     "SigmoidWeighting",
     "Simple",
+    "Solver",
     "Space",
     "Stepper",
     "Streams",
@@ -126,10 +207,13 @@ __all__ = [
     "denoising_loss",
     "diffuse",
     "elbo",
+    "flow",
     "gaussian_flow",
     "grid",
     "hybrid_loss",
+    "iwae",
     "prior_kl",
+    "probability_flow_nll",
     "sample",
     "schedule_loss",
     "sigma",

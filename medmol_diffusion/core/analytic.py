@@ -40,7 +40,8 @@ class GaussianDenoiser(Denoiser):
         flat = v.flatten(1)
         if self.basis is None:
             return (flat * gain).reshape(v.shape)
-        return ((flat @ self.basis * gain) @ self.basis.T).reshape(v.shape)
+        basis = self.basis.to(flat)
+        return ((flat @ basis * gain) @ basis.T).reshape(v.shape)
 
     def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
         a, b, spread = alpha(gamma).to(z)[:, None], sigma(gamma).to(z)[:, None], self.eigenvalues.to(z)
@@ -57,7 +58,7 @@ class GaussianDenoiser(Denoiser):
 
     def log_prob(self, z: Tensor, gamma: Tensor | None = None) -> Tensor:
         """[B] log density of the data, or of z at noise level ``gamma`` [B], on the subspace."""
-        flat = z.flatten(1) if self.basis is None else z.flatten(1) @ self.basis
+        flat = z.flatten(1) if self.basis is None else z.flatten(1) @ self.basis.to(z)
         variance = self.eigenvalues.to(z).expand_as(flat)
         if gamma is not None:
             variance = alpha(gamma)[:, None] ** 2 * variance + sigma(gamma)[:, None] ** 2

@@ -6,7 +6,7 @@ Sources: Kingma et al. 2021 (eqs. 11-18) for the continuous bound, Ho et al. 202
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,16 +29,17 @@ LN2 = math.log(2)
 
 @dataclass(frozen=True)
 class Elbo:
-    """A bound on -log p, per example.
+    """-log p of every example, term by term: the bound, or one of the other ways to take it (``method``).
 
     Attributes:
         terms: name -> [B] nats, each averaged over the draws; ``log_volume`` is subtracted, the others are added.
         dim: [B] degrees of freedom.
-        draw_variance: [B] variance of the mean over draws; NaN where it cannot be told: for one draw, and for the sum
-            over all T, which holds one draw of noise at every level.
-        settings: what the figure depends on: gamma_0, gamma_1, transitions (0 for the continuous bound), draws.
+        draw_variance: [B] variance of the total over repeated draws; NaN where it cannot be told: for one draw, and
+            for the sum over all T, which holds one draw of noise at every level.
+        settings: what the figure depends on: gamma_0, gamma_1, draws, and those of the method.
         map: 1/2 w(gamma) (eps - eps_hat)^2 before it is summed, where the elements of the space lie (Space.localise): a
             score of each voxel or atom. With the fixed reverse variance its sum is the diffusion term.
+        method: "bound" (``elbo``), "iwae" (``iwae``), or "flow" (``probability_flow_nll``, an estimate and no bound).
     """
 
     terms: dict[str, Tensor]
@@ -46,10 +47,11 @@ class Elbo:
     draw_variance: Tensor
     settings: dict[str, float] = field(default_factory=dict)
     map: Tensor | None = None
+    method: str = "bound"
 
     @property
     def total(self) -> Tensor:
-        """[B] the bound, nats."""
+        """[B] nats."""
         return torch.stack([-v if name == "log_volume" else v for name, v in self.terms.items()]).sum(0)
 
     @property
@@ -68,8 +70,8 @@ class Elbo:
         return self.draw_variance.sum().sqrt().item() / len(self.draw_variance)
 
     def with_terms(self, **terms: Tensor) -> "Elbo":
-        """The same bound with the domain's own terms added."""
-        return Elbo({**self.terms, **terms}, self.dim, self.draw_variance, self.settings, self.map)
+        """The same with the domain's own terms added."""
+        return replace(self, terms={**self.terms, **terms})
 
     def summary(self) -> dict[str, tuple[float, float]]:
         """name -> (mean over the examples, its standard error), for every term, the total, and the total per dimension.
@@ -85,13 +87,13 @@ class Elbo:
 
     @staticmethod
     def concatenate(parts: Sequence["Elbo"]) -> "Elbo":
-        """One bound over the examples of all ``parts``; maps are left out."""
-        names = list(parts[0].terms)
-        return Elbo(
-            {name: torch.cat([p.terms[name] for p in parts]) for name in names},
-            torch.cat([p.dim for p in parts]),
-            torch.cat([p.draw_variance for p in parts]),
-            parts[0].settings,
+        """One result over the examples of all ``parts``; maps are left out."""
+        return replace(
+            parts[0],
+            terms={name: torch.cat([p.terms[name] for p in parts]) for name in parts[0].terms},
+            dim=torch.cat([p.dim for p in parts]),
+            draw_variance=torch.cat([p.draw_variance for p in parts]),
+            map=None,
         )
 
 

@@ -31,6 +31,10 @@ class Space(ABC):
     def dim(self) -> Tensor:
         """[B] degrees of freedom, float64."""
 
+    def signs(self, like: Tensor, generator: Randomness) -> Tensor:
+        """Projected random signs, of the shape, dtype and device of ``like`` [B, ...]: E[v v^T] is the projection."""
+        return self.project(standard_normal(like, generator).sign())
+
     def localise(self, v: Tensor) -> Tensor:
         """A vector of the space in the orthonormal coordinates that have a place, as voxels and atoms do; ``v`` itself
         unless the states are coefficients of another basis."""
@@ -88,13 +92,20 @@ class Masked(Space):
         return v * self.mask[..., None]
 
     def noise(self, like: Tensor, generator: Randomness) -> Tensor:
+        return self.project(self._normal(like, generator))
+
+    def signs(self, like: Tensor, generator: Randomness) -> Tensor:
+        return self.project(self._normal(like, generator).sign())
+
+    def _normal(self, like: Tensor, generator: Randomness) -> Tensor:
+        """Standard normal before projection."""
         if isinstance(generator, Streams):
             # Each item draws for its own rows only, so that padding changes nothing.
             drawn = generator.normal([(n, self.channels) for n in self.counts], like.dtype)
             out = torch.zeros(like.shape, dtype=like.dtype)
             out[self.host_mask] = torch.cat(drawn)
-            return self.project(out.to(like.device))
-        return self.project(standard_normal(like, generator))
+            return out.to(like.device)
+        return standard_normal(like, generator)
 
     def dim(self) -> Tensor:
         return self.rows.double() * self.channels
@@ -151,6 +162,10 @@ class Product(Space):
     def noise(self, like: Tensor, generator: Randomness) -> Tensor:
         parts = self.split(like)
         return self.join({name: space.noise(parts[name], generator) for name, space in self.blocks.items()})
+
+    def signs(self, like: Tensor, generator: Randomness) -> Tensor:
+        parts = self.split(like)
+        return self.join({name: space.signs(parts[name], generator) for name, space in self.blocks.items()})
 
     def dim(self) -> Tensor:
         return torch.stack([space.dim() for space in self.blocks.values()]).sum(0)

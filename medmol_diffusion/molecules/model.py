@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from medmol_diffusion.core import (
     WEIGHTINGS,
-    Elbo,
     Logits,
     NetworkDenoiser,
     NormalGamma,
@@ -22,7 +21,6 @@ from medmol_diffusion.core import (
     Streams,
     UniformTime,
     X,
-    elbo,
     grid,
     sample,
     stepper_named,
@@ -35,7 +33,7 @@ from medmol_diffusion.molecules.egnn import EGNN
 from medmol_diffusion.molecules.features import ELEMENT_SCALE, Layout
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 from medmol_diffusion.molecules.size import SizeDistribution
-from medmol_diffusion.training.model import DiffusionModel
+from medmol_diffusion.training.model import DiffusionModel, Observed
 
 
 class MoleculeNetwork(nn.Module):
@@ -141,23 +139,11 @@ class MoleculeDiffusion(DiffusionModel):
         loss = squared + self.element_weight * entropy.sum(1) / batch.mask.sum(1)
         return loss + schedule_loss(self.levels, prediction, x, eps, gamma_derivative)
 
-    def elbo(
-        self,
-        batch: "MoleculeBatch | list[Molecule]",
-        transitions: int = 1000,
-        draws: int | None = 1,
-        seed: int = 0,
-    ) -> Elbo:
-        """The bound on -log p(molecule), nats: prior, diffusion, reconstruction, and size = -log p(N).
+    def observed(self, batch: "MoleculeBatch | list[Molecule]") -> Observed:
+        """What -log p(molecule) reads, and its own term size = -log p(N).
 
-        Positions count 3 (N - 1) degrees of freedom. With the defaults this is the recipe of EDM (Hoogeboom et al.
+        Positions count 3 (N - 1) degrees of freedom. With T = 1000 the bound is the recipe of EDM (Hoogeboom et al.
         2022).
-
-        Args:
-            batch: molecules.
-            transitions: T of the discrete-time bound; 0 for the continuous one.
-            draws: noise draws per molecule; None for the exact sum over T.
-            seed: with each molecule's index, fixes its noise.
 
         Raises:
             InputError: an element is not in the model's vocabulary, or a molecule is larger than max_atoms.
@@ -171,20 +157,9 @@ class MoleculeDiffusion(DiffusionModel):
                 "larger ones out, or train with a larger max_atoms"
             )
         space, x, data = self.layout.encode(batch)
-        with torch.no_grad():
-            bound = elbo(
-                self.denoiser,
-                self.schedule,
-                space,
-                x,
-                self.layout.observation(),
-                data,
-                Streams(seed, batch.index),
-                transitions,
-                draws,
-            )
         size = -self.size.log_prob(batch.num_atoms)
-        return bound.with_terms(log_volume=torch.zeros_like(size), size=size)
+        terms = {"log_volume": torch.zeros_like(size), "size": size}
+        return Observed(space, x, self.layout.observation(), data, batch.index, terms)
 
     @torch.no_grad()
     def sample(

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from medmol_diffusion.core import (
     WEIGHTINGS,
-    Elbo,
     LinearGamma,
     NetworkDenoiser,
     NormalGamma,
@@ -21,7 +20,6 @@ from medmol_diffusion.core import (
     UniformTime,
     denoising_loss,
     diffuse,
-    elbo,
     grid,
     sample,
     stepper_named,
@@ -35,7 +33,7 @@ from medmol_diffusion.mri.spectrum import CosineSpace, Spectrum
 from medmol_diffusion.mri.transforms import Grid
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
-from medmol_diffusion.training.model import DiffusionModel
+from medmol_diffusion.training.model import DiffusionModel, Observed
 
 SHRINKAGE = 4
 """The mean of a voxel leans on that of all voxels as if so many more scans had it there."""
@@ -193,30 +191,12 @@ class VolumeDiffusion(DiffusionModel):
         space, x = self.encode(batch)
         return denoising_loss(self.denoiser, self.levels, self.weighting, space, x, generator)
 
-    @torch.no_grad()
-    def elbo(self, batch: VolumeBatch, transitions: int = 0, draws: int | None = 1, seed: int = 0) -> Elbo:
-        """The bound on -log p(scan), nats; bits_per_dim is bits per counted voxel, exact bookkeeping in voxel space.
-
-        Args:
-            batch: scans on the grey levels of the model.
-            transitions: T of the discrete-time bound; 0 for the continuous one.
-            draws: noise draws per scan; None for the exact sum over T.
-            seed: with each scan's index, fixes its noise.
-        """
+    def observed(self, batch: VolumeBatch) -> Observed:
+        """What -log p(scan) reads; bits_per_dim is bits per counted voxel, exact bookkeeping in voxel space."""
         space, x = self.encode(batch)
-        streams = Streams(seed, batch.index)
-        bound = elbo(
-            self.denoiser,
-            self.schedule,
-            space,
-            x,
-            DiscretizedGaussian(self.grid.levels, partial(self.decode, space=space)),
-            (batch.data, batch.mask),
-            streams,
-            transitions,
-            draws,
-        )
-        return bound.with_terms(log_volume=torch.zeros_like(bound.dim))
+        observation = DiscretizedGaussian(self.grid.levels, partial(self.decode, space=space))
+        terms = {"log_volume": torch.zeros_like(space.dim())}
+        return Observed(space, x, observation, (batch.data, batch.mask), batch.index, terms)
 
     def baseline(self, batch: VolumeBatch) -> Tensor:
         r"""[B] nats of the Gaussian with the mean and the spectrum of the training scans.

@@ -1,6 +1,7 @@
 """What training and the command line see of a model, whatever its domain."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,9 +9,48 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from medmol_diffusion.core import Elbo
+from medmol_diffusion.core import (
+    Denoiser,
+    Elbo,
+    FixedGrid,
+    Schedule,
+    Space,
+    Streams,
+    elbo,
+    iwae,
+    probability_flow_nll,
+)
 from medmol_diffusion.core.noise import Randomness
+from medmol_diffusion.core.observation import Observation
 from medmol_diffusion.errors import InputError
+
+METHODS = ("bound", "iwae", "flow")
+"""Ways to take -log p: ``elbo``, ``iwae`` and ``probability_flow_nll`` of the core."""
+IWAE_TRANSITIONS = 1000
+"""T of the importance-weighted bound where the model's own bound is in continuous time."""
+FLOW_STEPS = 64
+"""Fourth-order steps of the probability flow, on a fixed grid: the same for every example and every rank."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A batch as a likelihood reads it.
+
+    Attributes:
+        space: where the states live.
+        x: [B, ...] the clean states.
+        observation: p(data | z_0).
+        data: what ``observation`` reads.
+        index: [B] the examples' places in the whole set; with a seed they fix the noise.
+        terms: the domain's own terms, nats.
+    """
+
+    space: Space
+    x: Tensor
+    observation: Observation
+    data: Any
+    index: Tensor
+    terms: dict[str, Tensor]
 
 
 class DiffusionModel(nn.Module, ABC):
@@ -23,6 +63,7 @@ class DiffusionModel(nn.Module, ABC):
     default_draws: int = 4
     """Noise draws per example that make a table worth reading."""
 
+    schedule: Schedule
     baseline_name: str = ""
     """The simple model of the same data that a bound must beat to say anything."""
 
@@ -30,6 +71,11 @@ class DiffusionModel(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    @property
+    @abstractmethod
+    def denoiser(self) -> Denoiser:
+        """The network and the reading of its output."""
 
     def prepare(self, data: Any) -> None:
         """Measure on the training data what the model needs to know of them before training; called once."""
@@ -43,8 +89,72 @@ class DiffusionModel(nn.Module, ABC):
         """[B] training loss."""
 
     @abstractmethod
-    def elbo(self, batch: Any, transitions: int = 0, draws: int | None = 1, seed: int = 0) -> Elbo:
-        """The bound on -log p of every example, nats."""
+    def observed(self, batch: Any) -> Observed:
+        """What a likelihood of the batch needs to know.
+
+        Raises:
+            InputError: an example that the model gives no likelihood.
+        """
+
+    @torch.no_grad()
+    def elbo(self, batch: Any, transitions: int | None = None, draws: int | None = 1, seed: int = 0) -> Elbo:
+        """The bound on -log p of every example, nats.
+
+        Args:
+            batch: examples.
+            transitions: T of the discrete-time bound; 0 for the continuous one; ``default_transitions`` when None.
+            draws: noise draws per example; None for the exact sum over T.
+            seed: with each example's index, fixes its noise.
+
+        Raises:
+            InputError: an example that the model gives no likelihood.
+        """
+        steps = self.default_transitions if transitions is None else transitions
+        seen = self.observed(batch)
+        streams = Streams(seed, seen.index)
+        return elbo(
+            self.denoiser, self.schedule, seen.space, seen.x, seen.observation, seen.data, streams, steps, draws
+        ).with_terms(**seen.terms)
+
+    @torch.no_grad()
+    def nll(
+        self, batch: Any, method: str = "bound", steps: int | None = None, draws: int | None = None, seed: int = 0
+    ) -> Elbo:
+        """-log p of every example, nats, by one of METHODS.
+
+        "bound" is ``elbo``. "iwae" is the importance-weighted bound of the reverse process over ``draws`` trajectories.
+        "flow" is the probability flow's own model, a fixed grid and one z_0 ~ q(z_0 | x) and one Hutchinson probe for
+        each of ``draws``: no bound on what the others bound.
+
+        Args:
+            batch: examples.
+            method: "bound", "iwae" or "flow".
+            steps: T of the bounds, steps of the flow; default_transitions (IWAE_TRANSITIONS for an iwae of a model in
+                continuous time) or FLOW_STEPS when None.
+            draws: per example; ``default_draws`` when None.
+            seed: with each example's index, fixes its noise.
+
+        Raises:
+            InputError: an unknown method, a count out of range, or an example that the model gives no likelihood.
+        """
+        if method not in METHODS:
+            raise InputError(f"unknown method '{method}': choose one of {', '.join(METHODS)}")
+        draws = self.default_draws if draws is None else draws
+        least = 0 if method == "bound" else 1
+        if draws < 1 or (steps is not None and steps < least):
+            raise InputError(
+                f"{method} with steps = {steps} and draws = {draws}: give at least {least} step(s) and 1 draw"
+            )
+        if method == "bound":
+            return self.elbo(batch, steps, draws, seed)
+        seen = self.observed(batch)
+        place = (self.denoiser, self.schedule, seen.space, seen.x, seen.observation, seen.data)
+        streams = Streams(seed, seen.index)
+        if method == "iwae":
+            found = iwae(*place, streams, steps or self.default_transitions or IWAE_TRANSITIONS, draws)
+        else:
+            found = probability_flow_nll(*place, streams, draws, probes=1, solver=FixedGrid(steps or FLOW_STEPS))
+        return found.with_terms(**seen.terms)
 
     def baseline(self, batch: Any) -> Tensor | None:
         """[B] nats of ``baseline_name``, on the same data and the same degrees of freedom as ``elbo``; None without

@@ -1,4 +1,4 @@
-"""The likelihood table: a model's bound over a set of examples, every term with its standard error."""
+"""The likelihood table: a model's -log p over a set of examples, every term with its standard error."""
 
 import math
 from collections.abc import Callable
@@ -47,30 +47,32 @@ def validate_model(
     model: DiffusionModel,
     data: pl.LightningDataModule,
     split: str,
-    transitions: int,
+    steps: int | None,
     draws: int | None,
     seed: int,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    method: str = "bound",
 ) -> Elbo:
-    """The bound over one part of the data: the figure depends on the seed and on the examples, not on their batches.
+    """-log p over one part of the data: the figure depends on the seed and on the examples, not on their batches.
 
     Args:
         model: in evaluation mode.
         data: a data module after setup().
         split: "train", "validation" or "test".
-        transitions, draws, seed: of the bound.
+        steps, draws, seed: of DiffusionModel.nll; None for the model's own.
         limit: look at this many examples only, drawn at random, always the same ones.
         progress: called with (examples done, examples in all).
+        method: "bound", "iwae" or "flow".
 
     Raises:
-        InputError: that part of the data is empty.
+        InputError: that part of the data is empty, or what DiffusionModel.nll raises.
     """
     rows = chosen(data, split, limit)
     bounds: list[Elbo] = []
     done = 0
     for batch in data.evaluation_dataloader(split, rows):  # type: ignore[attr-defined]
-        bounds.append(model.elbo(batch.to(model.device), transitions, draws, seed))
+        bounds.append(model.nll(batch.to(model.device), method, steps, draws, seed))
         done += len(batch)
         if progress is not None:
             progress(done, len(rows))
@@ -100,19 +102,36 @@ def chosen(data: pl.LightningDataModule, split: str, limit: int | None) -> np.nd
     return np.sort(np.random.default_rng(0).permutation(count)[:limit])
 
 
-def bound_table(model: DiffusionModel, bound: Elbo, baseline: Tensor | None = None) -> Table:
-    """Every term, the total, per degree of freedom, with standard errors, and what the baseline gets; the settings
-    stand in the caption."""
+TITLES = {
+    "bound": "-log p <= total",
+    "iwae": "-log p <= total on average over draws (importance-weighted bound)",
+    "flow": "estimate of -log p by the probability flow, not a bound on that of the sampler's reverse process",
+}
+
+
+def effort(bound: Elbo) -> str:
+    """What a figure cost, in words."""
     settings = bound.settings
+    draws = f"{settings['draws']:.0f}"
+    if bound.method == "flow":
+        return f"{settings['steps']:.0f} steps of order {settings['order']:.0f}, {draws} z_0 and probe(s) each"
     time = f"T = {settings['transitions']:.0f}" if settings["transitions"] else "continuous time"
+    return f"{time}, {draws} {'trajectories' if bound.method == 'iwae' else 'noise draw(s)'} each"
+
+
+def bound_table(model: DiffusionModel, bound: Elbo, baseline: Tensor | None = None) -> Table:
+    """Every term, the total, per degree of freedom, with standard errors, and what the baseline gets; the title says
+    what the total is, the settings stand in the caption."""
+    settings = bound.settings
+    drawn = "" if math.isnan(bound.draw_error) else f"; standard error of the draws alone {bound.draw_error:.4f} nats"
     table = Table(
         "term",
         "mean",
         "standard error",
         "unit",
-        title=f"-log p <= total: {len(bound.total)} examples, {model.unit}",
-        caption=f"gamma_0 = {settings['gamma_0']:.4f}, gamma_1 = {settings['gamma_1']:.4f}, {time}, "
-        f"{settings['draws']:.0f} noise draw(s) each; degrees of freedom: mean {bound.dim.mean().item():.1f}",
+        title=f"{TITLES[bound.method]}: {len(bound.total)} examples, {model.unit}",
+        caption=f"gamma_0 = {settings['gamma_0']:.4f}, gamma_1 = {settings['gamma_1']:.4f}, {effort(bound)}{drawn}; "
+        f"degrees of freedom: mean {bound.dim.mean().item():.1f}",
     )
     units = {"nats_per_dim": "nats / degree of freedom", "bits_per_dim": "bits / degree of freedom"}
     for name, (mean, error) in bound.summary().items():

@@ -10,20 +10,29 @@ from medmol_diffusion.core import (
     VE,
     Cosine,
     DDPMLinear,
+    Denoiser,
     Dense,
+    Eps,
+    FlowVelocity,
     GaussianDenoiser,
     Karras,
     LearnedSchedule,
     LinearGamma,
     Masked,
+    Parameterization,
     Polynomial,
+    Preconditioned,
+    Prediction,
     Product,
     RectifiedFlow,
     ScaledLinear,
     Schedule,
+    Score,
     Sigmoid,
     Space,
     SubVP,
+    V,
+    X,
     ZeroCentre,
 )
 from medmol_diffusion.core.noise import Randomness
@@ -53,7 +62,31 @@ SCHEDULES: dict[str, Schedule] = {
     "learned": learned(-10.0, 8.0),
 }
 EIGENVALUES = torch.tensor([0.09, 0.5, 1.0, 2.3], dtype=torch.float64)
+READINGS: dict[str, Parameterization] = {
+    "eps": Eps(),
+    "score": Score(),
+    "x": X(),
+    "v": V(),
+    "flow": FlowVelocity(),
+    "F": Preconditioned(torch.tensor(0.7)),
+}
+PRECISIONS = {torch.float64: "float64", torch.float32: "float32"}
+readings = pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS.keys())
+precisions = pytest.mark.parametrize("dtype", PRECISIONS.keys(), ids=PRECISIONS.values())
 schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
+
+
+class Seen(Denoiser):
+    """An oracle whose estimates are handed on as the output of another parameterization."""
+
+    def __init__(self, oracle: Denoiser, parameterization: Parameterization) -> None:
+        super().__init__()
+        self.oracle, self.parameterization = oracle, parameterization
+
+    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: object = None) -> Prediction:
+        told = self.oracle(z, gamma, space)
+        output = told.in_terms_of(self.parameterization)
+        return Prediction(output, z, gamma, self.parameterization, space, told.x_variance)
 
 
 class GivenNoise(Space):
@@ -109,6 +142,33 @@ def zero_centre_basis(n: int, channels: int = 3) -> Tensor:
     return torch.kron(q.contiguous(), torch.eye(channels, dtype=torch.float64))
 
 
+def projection(space: Space) -> Tensor:
+    """[B, D, D] the matrix of the projection."""
+    batch, size = space.shape[0], torch.zeros(space.shape[1:]).numel()
+    columns = [space.project(e.expand(batch, size).reshape(space.shape)).flatten(1) for e in torch.eye(size).double()]
+    return torch.stack(columns, dim=2)
+
+
 def molecule_space(mask: Tensor, features: int) -> Product:
     """The space of a molecule: zero-centre positions and masked features."""
     return Product({"positions": ZeroCentre(mask), "features": Masked(mask, features)})
+
+
+def spaces_of(batch: int) -> dict[str, Space]:
+    """One space of every kind, small, with the same padding in every example."""
+    mask = (torch.arange(4) < 3).expand(batch, 4)
+    return {
+        "dense": Dense(torch.zeros(batch, 3, 2)),
+        "masked": Masked(mask, 2),
+        "zero_centre": ZeroCentre(mask),
+        "product": molecule_space(mask, 1),
+    }
+
+
+def subspace_basis(space: Space) -> Tensor:
+    """[D, d] orthonormal basis of a space that is the same for every example."""
+    values, vectors = torch.linalg.eigh(projection(space)[0])
+    return vectors[:, values > 0.5]
+
+
+every_space = pytest.mark.parametrize("where", spaces_of(1))

@@ -35,7 +35,7 @@ from medmol_diffusion.core import (
     transition_kl,
 )
 from medmol_diffusion.core.observation import Gaussian
-from tests.core.oracle import EIGENVALUES, molecule_space, sigma_points
+from tests.core.oracle import EIGENVALUES, Seen, molecule_space, sigma_points
 
 PARAMETERIZATIONS: dict[str, Parameterization] = {
     "eps": Eps(),
@@ -171,19 +171,6 @@ def test_blocks_are_read_each_in_their_own_way() -> None:
         torch.testing.assert_close(space.split(found.eps_scale())[name], alone.eps_scale().expand(block.shape))
     with pytest.raises(TypeError, match="Product space, not of Dense"):
         PerBlock(parts).x(output, z, gamma, Dense(z))
-
-
-class Seen(Denoiser):
-    """An oracle whose estimates are handed on as the output of another parameterization."""
-
-    def __init__(self, oracle: Denoiser, parameterization: Parameterization) -> None:
-        super().__init__()
-        self.oracle, self.parameterization = oracle, parameterization
-
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: object = None) -> Prediction:
-        told = self.oracle(z, gamma, space)
-        output = told.in_terms_of(self.parameterization)
-        return Prediction(output, z, gamma, self.parameterization, space, told.x_variance)
 
 
 @pytest.mark.parametrize("transitions", [0, 40])

@@ -196,7 +196,8 @@ class Forbid(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         self.read += func == self.READ
-        assert func not in self.WAITING and self.read < 2, f"{func} waits for the device"
+        assert func not in self.WAITING, f"{func} waits for the device"
+        assert self.read < 2, "a value is read in the loop, which waits"
         return func(*args, **(kwargs or {}))
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from torch import Tensor
 
 from medmol_diffusion.core import Dense, Masked, Product, Randomness, Space, Streams, ZeroCentre
+from tests.core.oracle import projection
 
 MASK = torch.arange(5) < torch.tensor([5, 2])[:, None]
 
@@ -15,13 +15,6 @@ SPACES: dict[str, Space] = {
     "product": Product({"positions": ZeroCentre(MASK), "features": Masked(MASK, 2)}),
 }
 spaces = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
-
-
-def projection(space: Space) -> Tensor:
-    """[B, D, D] the matrix of the projection."""
-    size = torch.zeros(space.shape[1:]).numel()
-    columns = [space.project(e.expand(2, size).reshape(space.shape)).flatten(1) for e in torch.eye(size).double()]
-    return torch.stack(columns, dim=2)
 
 
 @spaces
@@ -76,3 +69,30 @@ def test_impossible_spaces_are_refused() -> None:
         ZeroCentre(torch.tensor([[True, True], [True, False]]))
     with pytest.raises(ValueError, match="batch size"):
         Product({"a": Dense(torch.zeros(2, 1)), "b": Dense(torch.zeros(3, 1))})
+
+
+@spaces
+@pytest.mark.parametrize("streams", [True, False])
+def test_signs_are_projected_and_their_second_moment_is_the_projection(space: Space, streams: bool) -> None:
+    like = torch.zeros(space.shape, dtype=torch.float64)
+    source: Randomness = Streams(0, torch.arange(2)) if streams else torch.Generator().manual_seed(0)
+    draws = 2000
+    v = torch.stack([space.signs(like, source) for _ in range(draws)])
+    torch.testing.assert_close(space.project(v[0]), v[0], rtol=0, atol=1e-14)
+    moment = torch.einsum("kbi,kbj->bij", v.flatten(2), v.flatten(2)) / draws
+    assert (moment - projection(space)).abs().max() < 5 / draws**0.5
+    if isinstance(space, Dense):
+        assert set(v.unique().tolist()) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("name", ["masked", "zero_centre", "product"])
+def test_signs_of_an_example_ignore_padding_and_the_batch(name: str) -> None:
+    space, mask = SPACES[name], MASK[1:, :2]
+    alone = {
+        "masked": Masked(mask, 3),
+        "zero_centre": ZeroCentre(mask),
+        "product": Product({"positions": ZeroCentre(mask), "features": Masked(mask, 2)}),
+    }[name]
+    together = space.signs(torch.zeros(space.shape), Streams(0, torch.arange(2)))[1:]
+    found = alone.signs(torch.zeros(alone.shape), Streams(0, torch.tensor([1])))
+    assert torch.equal(together[together != 0].sort().values, found[found != 0].sort().values)

@@ -78,6 +78,29 @@ def test_v18_every_term_ignores_padding_and_the_batch(dtype: torch.dtype, tolera
             torch.testing.assert_close(value[0], together.terms[name][i], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("method", ["iwae", "flow"])
+def test_v18_other_ways_to_the_likelihood_ignore_padding_and_the_batch(method: str) -> None:
+    made, items = model(), molecules()
+    together = made.nll(batch_of(items), method, steps=6, draws=2)
+    assert together.terms["size"].tolist() == pytest.approx((-made.size.log_prob(torch.tensor([3, 7, 5]))).tolist())
+    for i, item in enumerate(items):
+        batch = batch_of([item])
+        batch = MoleculeBatch(batch.atomic_numbers, batch.positions, batch.mask, torch.tensor([i]))
+        alone = made.nll(batch, method, steps=6, draws=2)
+        for name, value in alone.terms.items():
+            torch.testing.assert_close(value[0], together.terms[name][i], rtol=1e-9, atol=1e-9)
+
+
+def test_impossible_ways_to_the_likelihood_are_refused() -> None:
+    made, items = model(), molecules()
+    with pytest.raises(InputError, match="unknown method 'ode': choose one of bound, iwae, flow"):
+        made.nll(items, "ode")
+    with pytest.raises(InputError, match="iwae with steps = 0"):
+        made.nll(items, "iwae", steps=0)
+    with pytest.raises(InputError, match="draws = 0"):
+        made.nll(items, draws=0)
+
+
 def test_the_loss_of_a_molecule_ignores_padding() -> None:
     made, items = model(), molecules()
     streams = Streams(0, torch.arange(3))

@@ -53,6 +53,37 @@ def test_bits_per_dim_of_white_gaussian_scans_are_their_code_length(extent: list
     assert bits == pytest.approx(exact, abs=0.01 + 3 * error)
 
 
+def test_bits_per_dim_of_the_flow_are_the_code_length_of_white_gaussian_scans() -> None:
+    """On a box inside the grid, for the exact denoiser: example by example, but for the grey levels of 2/255."""
+    scans = Scans(6, (8, 8, 8), [8, 7, 6])
+    model = tiny([8, 8, 8])
+    model.data_mean.fill_(0.1)
+    model.spectrum.std.fill_(0.2)
+    found = model.nll(scans.batch(), "flow", steps=20, draws=2)
+    values = scans.data[:, scans.mask]
+    spread = 0.2**2 + (2 / 255) ** 2 / 12
+    exact = 0.5 * ((values - 0.1).square() / spread + math.log(2 * math.pi * spread)).mean() - math.log(2 / 255)
+    error = found.draw_error / (336 * math.log(2))
+    assert found.method == "flow"
+    assert error < 0.02
+    bits, _ = found.summary()["bits_per_dim"]
+    assert bits == pytest.approx(exact.item() / math.log(2), abs=0.01 + 3 * error)
+    assert found.terms["log_volume"].tolist() == [0.0] * 6
+
+
+def test_the_importance_weighted_bound_of_scans_is_the_discrete_one_less_what_the_weights_gain() -> None:
+    scans = Scans(24, (4, 4, 4), [4, 4, 3])
+    model = tiny([4, 4, 4])
+    model.data_mean.fill_(0.1)
+    model.spectrum.std.fill_(0.2)
+    found, bound = model.nll(scans.batch(), "iwae", steps=25, draws=4), model.elbo(scans.batch(), 25, None)
+    difference = found.total - found.terms["importance"] - bound.total
+    error = difference.std().item() / 24**0.5
+    assert abs(difference.mean().item()) < 3 * error
+    assert error < 0.05 * bound.total.mean().item()
+    assert (found.terms["importance"] < -1).all()
+
+
 def test_bits_per_dim_of_an_untrained_model_are_the_code_length_of_the_spectrum() -> None:
     """Gaussian scans of one octave of frequencies loud and the rest quiet: a network that outputs zero is their Wiener
     filter, and the bound is 1/2 log2(2 pi e lambda) - log2 w, averaged over the frequencies."""

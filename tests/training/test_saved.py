@@ -71,7 +71,7 @@ def test_the_bound_does_not_depend_on_how_it_is_batched(name: str, request: pyte
             data.batch_size = size  # type: ignore[attr-defined]
         else:
             data.pair_budget = 64 * size  # type: ignore[attr-defined]
-        bounds.append(validate_model(model, data, split, transitions=20, draws=2, seed=0).total.sort().values)
+        bounds.append(validate_model(model, data, split, steps=20, draws=2, seed=0).total.sort().values)
     torch.testing.assert_close(bounds[0], bounds[1], rtol=1e-5, atol=1e-3)
 
 
