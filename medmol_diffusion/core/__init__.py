@@ -17,9 +17,12 @@ from medmol_diffusion.core.denoiser import (
     X,
     check_zero_snr,
 )
+from medmol_diffusion.core.edit import edit
 from medmol_diffusion.core.elbo import Elbo, continuous_integrand, diffuse, elbo, prior_kl, transition_kl
 from medmol_diffusion.core.frame import FlowFrame, Frame, FramedDenoiser, SubVPFrame, VEFrame, VPFrame
 from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
+from medmol_diffusion.core.guidance import Autoguidance, Classifier, ClassifierFree
+from medmol_diffusion.core.inpaint import Replacement, inpaint, put_back, renoise
 from medmol_diffusion.core.noise import Randomness, Streams
 from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss, schedule_loss
 from medmol_diffusion.core.sampler import grid, sample
@@ -58,6 +61,9 @@ __all__ = [
     "VLB",
     "WEIGHTINGS",
     "Ancestral",
+    "Autoguidance",
+    "Classifier",
+    "ClassifierFree",
     "Cosine",
     "DDPMLinear",
     "DPMSolver2M",
@@ -92,6 +98,7 @@ __all__ = [
     "Randomness",
     "RectifiedFlow",
     "ScaledLinear",
+    "Replacement",
     "Schedule",
     "Score",
     "Sigmoid",
@@ -115,11 +122,15 @@ __all__ = [
     "continuous_integrand",
     "denoising_loss",
     "diffuse",
+    "edit",
     "elbo",
     "gaussian_flow",
     "grid",
     "hybrid_loss",
+    "inpaint",
     "prior_kl",
+    "put_back",
+    "renoise",
     "sample",
     "schedule_loss",
     "sigma",

@@ -61,6 +61,10 @@ class Parameterization(ABC):
         """-sigma / d = -e^(gamma/2) eps_scale, with x - x_hat = x_scale * error; each is finite where it should be, so
         neither is formed from the other."""
 
+    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, "Parameterization"]:
+        """The same estimates as (output', parameterization'), x_hat and eps_hat being affine in output'."""
+        return output, self
+
 
 class Eps(Parameterization):
     """The output is eps_hat (Ho et al. 2020); x_hat = (z - sigma eps_hat) / alpha."""
@@ -144,6 +148,9 @@ class Logits(X):
 
     def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return x - self.x(output, x, gamma, space)
+
+    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, Parameterization]:
+        return self.x(output, z, gamma, space), X()
 
 
 class V(Parameterization):
@@ -280,6 +287,16 @@ class PerBlock(Parameterization):
 
     def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return self._map("x_scale", (like,), gamma, space)
+
+    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, Parameterization]:
+        assert isinstance(space, Product)
+        outputs, states = space.split(output), space.split(z)
+        parts = {
+            name: part.linear(outputs[name], states[name], gamma, space.blocks[name])
+            for name, part in self.blocks.items()
+        }
+        affine = PerBlock({name: reading for name, (_, reading) in parts.items()})
+        return space.join({name: out for name, (out, _) in parts.items()}), affine
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,9 @@ class CosineSpace(Masked):
     def localise(self, v: Tensor) -> Tensor:
         return self.decode(v)
 
+    def delocalise(self, v: Tensor) -> Tensor:
+        return self.encode(v)
+
 
 class Spectrum(nn.Module):
     """Standard deviation of the cosine coefficients of a set of scans, by frequency.
