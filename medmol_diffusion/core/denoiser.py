@@ -36,6 +36,10 @@ class Parameterization(ABC):
         """z as the network should see it."""
         return z
 
+    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, "Parameterization"]:
+        """The same estimates as (output', parameterization'), x_hat and eps_hat being affine in output'."""
+        return output, self
+
     @abstractmethod
     def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         """x_hat from the output."""
@@ -60,10 +64,6 @@ class Parameterization(ABC):
     def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
         """-sigma / d = -e^(gamma/2) eps_scale, with x - x_hat = x_scale * error; each is finite where it should be, so
         neither is formed from the other."""
-
-    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, "Parameterization"]:
-        """The same estimates as (output', parameterization'), x_hat and eps_hat being affine in output'."""
-        return output, self
 
 
 class Eps(Parameterization):
@@ -270,6 +270,16 @@ class PerBlock(Parameterization):
     def scale_input(self, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return self._map("scale_input", (z,), gamma, space)
 
+    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, Parameterization]:
+        assert isinstance(space, Product)
+        outputs, states = space.split(output), space.split(z)
+        parts = {
+            name: part.linear(outputs[name], states[name], gamma, space.blocks[name])
+            for name, part in self.blocks.items()
+        }
+        affine = PerBlock({name: reading for name, (_, reading) in parts.items()})
+        return space.join({name: out for name, (out, _) in parts.items()}), affine
+
     def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return self._map("x", (output, z), gamma, space)
 
@@ -287,16 +297,6 @@ class PerBlock(Parameterization):
 
     def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return self._map("x_scale", (like,), gamma, space)
-
-    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, Parameterization]:
-        assert isinstance(space, Product)
-        outputs, states = space.split(output), space.split(z)
-        parts = {
-            name: part.linear(outputs[name], states[name], gamma, space.blocks[name])
-            for name, part in self.blocks.items()
-        }
-        affine = PerBlock({name: reading for name, (_, reading) in parts.items()})
-        return space.join({name: out for name, (out, _) in parts.items()}), affine
 
 
 @dataclass(frozen=True)
