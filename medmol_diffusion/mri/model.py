@@ -29,6 +29,7 @@ from medmol_diffusion.core.observation import DiscretizedGaussian
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.data import VolumeBatch, VolumeData
 from medmol_diffusion.mri.first_stage import Haar
+from medmol_diffusion.mri.region import known_voxels
 from medmol_diffusion.mri.spectrum import CosineSpace, Spectrum
 from medmol_diffusion.mri.transforms import Grid, Prepared
 from medmol_diffusion.mri.unet import UNet3D
@@ -351,7 +352,7 @@ class VolumeDiffusion(DiffusionModel):
         prepared = self._prepare(volumes)
         known = torch.stack(
             [
-                torch.from_numpy(_known(volume, region, scan))[None]
+                torch.from_numpy(known_voxels(volume, region, scan))[None]
                 for volume, region, scan in zip(volumes, regions, prepared, strict=True)
             ]
         )
@@ -421,31 +422,6 @@ def _on_own_grid(data: np.ndarray, prepared: Prepared, own: Volume, note: dict[s
     """A scan on the model's grid, [X, Y, Z] in [-1, 1], on the grid and in the units of the one it was made from."""
     scan = replace(prepared.volume, data=prepared.intensities(data), provenance={**own.provenance, **note})
     return scan.resample(like=own, value=prepared.window[0])
-
-
-def _known(volume: Volume, region: np.ndarray, prepared: Prepared) -> np.ndarray:
-    """bool [X, Y, Z] on the model's grid: the counted voxels to which no voxel of the region contributes.
-
-    Raises:
-        InputError: the region is of another shape or type, empty, of the whole scan, or beyond the model's grid.
-    """
-    name = volume.provenance.get("source", "a scan")
-    if region.dtype != bool or region.shape != volume.shape:
-        raise InputError(
-            f"the region of {name} is {region.dtype} of shape {region.shape}: give bool of the scan's shape {volume.shape}"
-        )
-    if not region.any():
-        raise InputError(f"the region of {name} marks no voxel to be generated: mark some")
-    covered = replace(prepared.volume, data=prepared.mask).resample(like=volume, order=0).data > 0.5
-    if outside := int((region & ~covered).sum()):
-        raise InputError(
-            f"{outside} voxels of the region of {name} lie beyond the model's grid of {list(prepared.volume.shape)}: "
-            "crop the scan about the region first"
-        )
-    known = prepared.mask & ~(replace(volume, data=region).resample(like=prepared.volume).data > 0)
-    if not known.any():
-        raise InputError(f"the region of {name} is the whole scan: leave some of it as it is, or sample freely")
-    return known
 
 
 def centred_box(extent: list[int], shape: tuple[int, int, int]) -> Tensor:
