@@ -82,8 +82,8 @@ class Autoguidance(Denoiser):
 
 
 class Classifier(Denoiser):
-    """eps = eps(z) - w sigma P grad log p(y | z), P the projection onto the space (Dhariwal & Nichol 2021, algorithm
-    2).
+    """eps = eps(z) - w sigma P grad log p(y | z), P the projection onto the space, which every prediction makes
+    (Dhariwal & Nichol 2021, algorithm 2).
 
     Hence x = x(z) + w (sigma^2 / alpha) P grad log p(y | z): where x_hat is asked for near pure noise, the gradient of
     a classifier should fall with alpha, as that of the exact one does. Var[x | z] is dropped, for it is that of all
@@ -110,7 +110,7 @@ class Classifier(Denoiser):
         with torch.enable_grad():
             state = z.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.log_prob(state, gamma, space, condition).sum(), state)
-        slope = space.project(slope) * per_example(_excess(self.scale, gamma, self.interval), z)
+        slope = slope * per_example(_excess(self.scale, gamma, self.interval), z)
         plain = self.denoiser(z, gamma, space, condition)
         output, reading = plain.parameterization.linear(plain.output, z, gamma, space)
         b = per_example(sigma(gamma), z)
