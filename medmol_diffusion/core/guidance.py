@@ -12,6 +12,7 @@ Only at w = 0 or 1 are the guided scores those of a density diffused: p(z) p(y |
 versions of one another, and what a sampler brings is not drawn from p(x) p(y | x)^w (Du et al. 2023, section 4).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -106,17 +107,22 @@ class Classifier(Denoiser):
         self.denoiser, self.log_prob, self.scale = denoiser, log_prob, scale
         self.interval = _checked(interval)
 
+    @property
+    def needs_signal(self) -> bool:
+        """At zero SNR the gradient is zero, and what it means for x_hat is 0 / 0."""
+        return self.denoiser.needs_signal or self.interval is None or self.interval[1] == math.inf
+
     def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
         with torch.enable_grad():
             state = z.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.log_prob(state, gamma, space, condition).sum(), state)
-        slope = slope * per_example(_excess(self.scale, gamma, self.interval), z)
+        weight = _excess(self.scale, gamma, self.interval)
+        to_x = torch.where(weight == 0, 0.0, weight * sigma(gamma).square() / alpha(gamma))
         plain = self.denoiser(z, gamma, space, condition)
         output, reading = plain.parameterization.linear(plain.output, z, gamma, space)
-        b = per_example(sigma(gamma), z)
-        # What a parameterization estimates is linear in (x, eps), so its change is what it would estimate of theirs.
-        change = reading.error(
-            torch.zeros_like(z), per_example(sigma(gamma).square() / alpha(gamma), z) * slope, -b * slope, gamma, space
+        # The target is linear in (x, eps), so the output changes by the target of their changes.
+        change = reading.target(
+            per_example(to_x, z) * slope, per_example(-weight * sigma(gamma), z) * slope, gamma, space
         )
         return replace(plain, output=output + change, parameterization=reading, x_variance=None)
 
@@ -128,7 +134,7 @@ def _away_from(bad: Prediction, good: Prediction, excess: Tensor) -> Prediction:
     if bad.parameterization is good.parameterization:
         other, _ = bad.parameterization.linear(bad.output, z, gamma, space)
     else:
-        other = reading.error(torch.zeros_like(z), bad.x, bad.eps, gamma, space)
+        other = bad.in_terms_of(reading)
     return replace(good, output=output + per_example(excess, z) * (output - other), parameterization=reading)
 
 

@@ -1,5 +1,6 @@
 """Guided scores against the closed forms of a mixture whose components are classes."""
 
+import math
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from medmol_diffusion.core import (
     sample,
     stepper_named,
 )
+from medmol_diffusion.core.denoiser import check_zero_snr
 from tests.core.oracle import molecule_space
 from tests.core.test_denoiser import PARAMETERIZATIONS, Seen, parameterizations
 
@@ -246,6 +248,24 @@ def test_every_sampler_lands_in_the_class_it_is_guided_to(sampler: str) -> None:
     assert in_class["free"].all()
     assert in_class["exact"].all()
     assert 0.3 < in_class["none"].double().mean() < 0.9
+
+
+def test_zero_snr_is_a_level_like_any_other_where_the_classifier_is_silent() -> None:
+    gamma = torch.full((5,), math.inf, dtype=torch.float64)
+    outputs = torch.stack([Z, 2 * Z])
+    plain = NetworkDenoiser(Outputs(outputs), V())
+    for guided in (
+        ClassifierFree(plain, 3.0, unconditional=0),
+        Autoguidance(plain, NetworkDenoiser(Outputs(outputs), X()), 3.0),
+        Classifier(plain, ByClass().log_posterior, interval=(-2.0, 2.0)),
+    ):
+        assert guided(Z, gamma, Dense(Z), 1).x.isfinite().all()
+        check_zero_snr(guided, math.inf)
+    for interval in (None, (0.0, math.inf)):
+        with pytest.raises(ValueError, match="zero terminal SNR"):
+            check_zero_snr(Classifier(plain, ByClass().log_posterior, interval=interval), math.inf)
+    with pytest.raises(ValueError, match="zero terminal SNR"):
+        check_zero_snr(ClassifierFree(NetworkDenoiser(Outputs(Z), Eps()), 2.0), math.inf)
 
 
 def test_guidance_wraps_guidance() -> None:
