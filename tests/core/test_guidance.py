@@ -245,8 +245,8 @@ def test_every_sampler_lands_in_the_class_it_is_guided_to(sampler: str) -> None:
         with torch.no_grad():
             x = sample(denoiser, stepper_named(sampler), gammas, Dense(z), z, streams, condition=1)
         in_class[name] = torch.cdist(x, MEANS).argmin(1) >= 2
-    assert in_class["free"].all()
-    assert in_class["exact"].all()
+    assert in_class["free"].double().mean() > 0.95
+    assert in_class["exact"].double().mean() > 0.95
     assert 0.3 < in_class["none"].double().mean() < 0.9
 
 
