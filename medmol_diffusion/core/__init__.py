@@ -20,9 +20,9 @@ from medmol_diffusion.core.denoiser import (
 from medmol_diffusion.core.edit import edit
 from medmol_diffusion.core.elbo import Elbo, continuous_integrand, diffuse, elbo, prior_kl, transition_kl
 from medmol_diffusion.core.frame import FlowFrame, Frame, FramedDenoiser, SubVPFrame, VEFrame, VPFrame
-from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
 from medmol_diffusion.core.guidance import Autoguidance, Classifier, ClassifierFree
 from medmol_diffusion.core.inpaint import Replacement, inpaint, put_back, renoise
+from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
 from medmol_diffusion.core.noise import Randomness, Streams
 from medmol_diffusion.core.objective import Levels, NormalGamma, UniformTime, denoising_loss, hybrid_loss, schedule_loss
 from medmol_diffusion.core.sampler import grid, sample
@@ -97,8 +97,8 @@ __all__ = [
     "Product",
     "Randomness",
     "RectifiedFlow",
-    "ScaledLinear",
     "Replacement",
+    "ScaledLinear",
     "Schedule",
     "Score",
     "Sigmoid",
