@@ -30,6 +30,9 @@ from medmol_diffusion.core.denoiser import (
     X,
     check_zero_snr,
 )
+from medmol_diffusion.core.edit import (
+    edit,
+)
 from medmol_diffusion.core.elbo import (
     Elbo,
     continuous_integrand,
@@ -45,6 +48,17 @@ from medmol_diffusion.core.frame import (
     SubVPFrame,
     VEFrame,
     VPFrame,
+)
+from medmol_diffusion.core.guidance import (
+    Autoguidance,
+    Classifier,
+    ClassifierFree,
+)
+from medmol_diffusion.core.inpaint import (
+    Replacement,
+    inpaint,
+    put_back,
+    renoise,
 )
 from medmol_diffusion.core.iwae import (
     iwae,
@@ -141,6 +155,9 @@ __all__ = [
     "VLB",
     "WEIGHTINGS",
     "Ancestral",
+    "Autoguidance",
+    "Classifier",
+    "ClassifierFree",
     "Cosine",
     "DDPMLinear",
     "DPMSolver2M",
@@ -180,6 +197,7 @@ __all__ = [
     "Product",
     "Randomness",
     "RectifiedFlow",
+    "Replacement",
     "ScaledLinear",
     "Schedule",
     "Score",
@@ -206,14 +224,18 @@ __all__ = [
     "continuous_integrand",
     "denoising_loss",
     "diffuse",
+    "edit",
     "elbo",
     "flow",
     "gaussian_flow",
     "grid",
     "hybrid_loss",
+    "inpaint",
     "iwae",
     "prior_kl",
     "probability_flow_nll",
+    "put_back",
+    "renoise",
     "sample",
     "schedule_loss",
     "sigma",

@@ -36,6 +36,10 @@ class Parameterization(ABC):
         """z as the network should see it."""
         return z
 
+    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, "Parameterization"]:
+        """The same estimates as (output', parameterization'), x_hat and eps_hat being affine in output'."""
+        return output, self
+
     @abstractmethod
     def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         """x_hat from the output."""
@@ -144,6 +148,9 @@ class Logits(X):
 
     def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return x - self.x(output, x, gamma, space)
+
+    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, Parameterization]:
+        return self.x(output, z, gamma, space), X()
 
 
 class V(Parameterization):
@@ -262,6 +269,16 @@ class PerBlock(Parameterization):
 
     def scale_input(self, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return self._map("scale_input", (z,), gamma, space)
+
+    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, Parameterization]:
+        assert isinstance(space, Product)
+        outputs, states = space.split(output), space.split(z)
+        parts = {
+            name: part.linear(outputs[name], states[name], gamma, space.blocks[name])
+            for name, part in self.blocks.items()
+        }
+        affine = PerBlock({name: reading for name, (_, reading) in parts.items()})
+        return space.join({name: out for name, (out, _) in parts.items()}), affine
 
     def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
         return self._map("x", (output, z), gamma, space)

@@ -40,6 +40,18 @@ class Space(ABC):
         unless the states are coefficients of another basis."""
         return v
 
+    def delocalise(self, v: Tensor) -> Tensor:
+        """The inverse of ``localise``, which is its transpose."""
+        return v
+
+    def restrict(self, v: Tensor, part: Tensor) -> Tensor:
+        """Orthogonal projection of ``v`` [B, ...] onto the vectors of the space that vanish where ``part`` is false.
+
+        ``part`` is bool and of the shape of a localised state: what is known of a state of which some voxels or atoms
+        are given.
+        """
+        return self.project(self.delocalise(self.localise(v) * part))
+
     def sum(self, v: Tensor) -> Tensor:
         """[B] sum of an element-wise quantity ``v`` [B, ...] over the elements that belong to the space."""
         return v.flatten(1).sum(1)
@@ -131,6 +143,13 @@ class ZeroCentre(Masked):
         centre = v.sum(1, keepdim=True) / self.rows.to(v)[:, None, None]
         return super().project(v - centre)
 
+    def restrict(self, v: Tensor, part: Tensor) -> Tensor:
+        """Some points given about their own centre: where that lies depends on the others, and is not known."""
+        part = part & self.mask[..., None]
+        kept = v * part
+        centre = kept.sum(1, keepdim=True) / part.sum(1, keepdim=True).clamp(min=1)
+        return (kept - centre) * part
+
     def dim(self) -> Tensor:
         return (self.rows.double() - 1) * self.channels
 
@@ -166,6 +185,10 @@ class Product(Space):
     def signs(self, like: Tensor, generator: Randomness) -> Tensor:
         parts = self.split(like)
         return self.join({name: space.signs(parts[name], generator) for name, space in self.blocks.items()})
+
+    def restrict(self, v: Tensor, part: Tensor) -> Tensor:
+        parts, kept = self.split(v), self.split(part)
+        return self.join({name: space.restrict(parts[name], kept[name]) for name, space in self.blocks.items()})
 
     def dim(self) -> Tensor:
         return torch.stack([space.dim() for space in self.blocks.values()]).sum(0)

@@ -1,6 +1,7 @@
 """MoleculeDiffusion: the layout, the network, the size distribution and the core, composed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,9 +22,6 @@ from medmol_diffusion.core import (
     Streams,
     UniformTime,
     X,
-    grid,
-    sample,
-    stepper_named,
 )
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.objective import draw, schedule_loss, weighted_error
@@ -31,9 +29,11 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.data import MoleculeData
 from medmol_diffusion.molecules.egnn import EGNN
 from medmol_diffusion.molecules.features import ELEMENT_SCALE, Layout
+from medmol_diffusion.molecules.fragment import Fixed, Fragment
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 from medmol_diffusion.molecules.size import SizeDistribution
 from medmol_diffusion.training.model import DiffusionModel, Observed
+from medmol_diffusion.training.solver import Guide, Solver
 
 
 class MoleculeNetwork(nn.Module):
@@ -172,6 +172,7 @@ class MoleculeDiffusion(DiffusionModel):
         spacing: str = "time",
         pair_budget: int = 32_000,
         progress: Callable[[int], None] | None = None,
+        guide: Guide | None = None,
     ) -> list[Molecule]:
         """Generate molecules. Molecule i depends on (seed, i) and its size alone, not on the batch it ran in.
 
@@ -184,39 +185,161 @@ class MoleculeDiffusion(DiffusionModel):
             spacing: of the grid, a name in core.GRIDS.
             pair_budget: the largest sum of N^2 in one batch.
             progress: called with the number of molecules finished, after every batch.
+            guide: wraps the model's denoiser (core.Autoguidance, core.Classifier, ...).
 
         Raises:
-            InputError: count is below 1.
-            ValueError: an unknown sampler or spacing, or a spacing that the schedule does not have.
+            InputError: count is below 1, an unknown sampler or spacing, or a spacing that the schedule does not have.
         """
         if count < 1:
             raise InputError(f"count is how many molecules to generate: at least 1, not {count}")
-        stepper = stepper_named(sampler)
-        gammas = grid(self.schedule, steps, spacing)
-        index = torch.arange(count)
-        all_streams = Streams(seed, index)
-        drawn = self.size.sample(all_streams.uniform())
-        sizes = drawn if sizes is None else sizes
-        found: list[Molecule | None] = [None] * count
-        done = 0
-        denoiser = self.denoiser
-        for rows in _batches(sizes, pair_budget):
-            mask = torch.arange(int(sizes[rows].max())) < sizes[rows, None]
-            mask = mask.to(self.device)
+        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide)
+        streams = Streams(seed, torch.arange(count))
+        drawn = self.size.sample(streams.uniform())
+
+        def solve(rows: Tensor, mask: Tensor, streams: Streams) -> tuple[Product, Tensor]:
             space = self.layout.space(mask)
-            streams = all_streams.take(rows)
-            z = space.noise(torch.zeros(space.shape, device=self.device), streams)
-            z_0 = sample(denoiser, stepper, gammas, space, z, streams)
-            gamma_0 = gammas[-1].to(self.device).expand(len(rows))
-            x_hat = denoiser(z_0, gamma_0, space).x
-            for row, molecule in zip(
-                rows.tolist(), self.layout.decode(x_hat, space, mask, index[rows]).unbatch(), strict=True
-            ):
+            return space, solver.sample(space, torch.zeros(space.shape, device=self.device), streams)
+
+        return self._generate(drawn if sizes is None else sizes, streams, solve, pair_budget, progress)
+
+    @torch.no_grad()
+    def vary(
+        self,
+        molecules: list[Molecule],
+        strength: float = 0.5,
+        steps: int = 100,
+        sampler: str = "ancestral",
+        seed: int = 0,
+        spacing: str = "time",
+        pair_budget: int = 32_000,
+        progress: Callable[[int], None] | None = None,
+        guide: Guide | None = None,
+    ) -> list[Molecule]:
+        """Molecules like the given ones: each noised to t = strength and sampled from there (core.edit).
+
+        Numbers of atoms, names and centres are kept; elements and bonds are not.
+
+        Args:
+            molecules: where to start from.
+            strength: t in (0, 1]; near 0 little changes, at 1 all but nothing is kept.
+            steps: transitions of the sampler from there.
+
+        The rest as for ``sample``.
+
+        Raises:
+            InputError: no molecules, one of a single atom or with an element the model does not know, a strength
+                outside (0, 1], or an unknown sampler or spacing.
+        """
+        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide, strength)
+        centres = [molecule.positions.mean(0) for molecule in molecules]
+        centred = [
+            Molecule(molecule.atomic_numbers, molecule.positions - centre, name=molecule.name)
+            for molecule, centre in zip(molecules, centres, strict=True)
+        ]
+
+        def solve(rows: Tensor, mask: Tensor, streams: Streams) -> tuple[Product, Tensor]:
+            space, x = self._states(centred, rows)
+            return space, solver.vary(space, x, streams)
+
+        streams = Streams(seed, torch.arange(len(molecules)))
+        found = self._generate(_sizes(molecules), streams, solve, pair_budget, progress)
+        return [
+            replace(new, positions=new.positions + centre, name=old.name)
+            for new, old, centre in zip(found, molecules, centres, strict=True)
+        ]
+
+    @torch.no_grad()
+    def inpaint(
+        self,
+        molecules: list[Molecule],
+        fixed: Sequence[Fixed],
+        sizes: Sequence[int] | None = None,
+        steps: int = 100,
+        sampler: str = "ancestral",
+        seed: int = 0,
+        resamples: int = 5,
+        jump: int = 10,
+        spacing: str = "time",
+        pair_budget: int = 32_000,
+        progress: Callable[[int], None] | None = None,
+        guide: Guide | None = None,
+    ) -> list[Molecule]:
+        """Generate molecules round fixed atoms (core.inpaint).
+
+        A molecule's fixed atoms come first, in their order, with their elements and their positions as given; then the
+        generated ones. Where the fixed atoms are all, a larger size makes this the decoration of a scaffold. Of a
+        single fixed atom the element is known, its place fixes the frame alone.
+
+        Args:
+            molecules: that hold the fixed atoms.
+            fixed: for each molecule, the indices of its fixed atoms from 0, or one bool for each of its atoms.
+            sizes: numbers of atoms of the results; those of the given molecules when left out.
+            resamples: how often every stretch of ``jump`` steps is run; 1 is plain replacement.
+            jump: steps of a stretch.
+
+        The rest as for ``sample``; the network is called steps * resamples times.
+
+        Raises:
+            InputError: no molecules, not one ``fixed`` (and size) for each, a mask of the wrong size, no atom fixed or
+                none free, an element the model does not know, or an unknown sampler or spacing.
+        """
+        sizes = _sizes(molecules).tolist() if sizes is None else sizes
+        for name, given in (("fixed", fixed), ("sizes", sizes)):
+            if len(given) != len(molecules):
+                raise InputError(f"{name} has {len(given)} entries for {len(molecules)} molecules: give one for each")
+        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide)
+        fragments = [Fragment.of(molecule, marked) for molecule, marked in zip(molecules, fixed, strict=True)]
+        filler = self.layout.elements[0]
+        templates = [fragment.template(int(size), filler) for fragment, size in zip(fragments, sizes, strict=True)]
+        held = torch.tensor([len(fragment) for fragment in fragments], device=self.device)
+
+        def solve(rows: Tensor, mask: Tensor, streams: Streams) -> tuple[Product, Tensor]:
+            space, x = self._states(templates, rows)
+            first = torch.arange(mask.shape[1], device=self.device) < held[rows.to(self.device), None]
+            known = space.join({name: first[..., None].expand(block.shape) for name, block in space.blocks.items()})
+            return space, solver.inpaint(space, x, known, streams, resamples, jump)
+
+        streams = Streams(seed, torch.arange(len(molecules)))
+        found = self._generate(_sizes(templates), streams, solve, pair_budget, progress)
+        return [fragment.put_into(molecule) for fragment, molecule in zip(fragments, found, strict=True)]
+
+    def _states(self, molecules: list[Molecule], rows: Tensor) -> tuple[Product, Tensor]:
+        """(space, clean state) of some of the molecules."""
+        batch = MoleculeBatch.collate([molecules[row] for row in rows.tolist()]).to(self.device)
+        space, x, _ = self.layout.encode(batch)
+        return space, x
+
+    def _generate(
+        self,
+        sizes: Tensor,
+        streams: Streams,
+        solve: Callable[[Tensor, Tensor, Streams], tuple[Product, Tensor]],
+        pair_budget: int,
+        progress: Callable[[int], None] | None,
+    ) -> list[Molecule]:
+        """Molecules of these sizes; ``solve`` takes (rows, mask, streams) to a space and x_hat on it."""
+        found: list[Molecule | None] = [None] * len(sizes)
+        done = 0
+        for rows in _batches(sizes, pair_budget):
+            mask = (torch.arange(int(sizes[rows].max())) < sizes[rows, None]).to(self.device)
+            space, x_hat = solve(rows, mask, streams.take(rows))
+            decoded = self.layout.decode(x_hat, space, mask, streams.index[rows])
+            for row, molecule in zip(rows.tolist(), decoded.unbatch(), strict=True):
                 found[row] = molecule
             done += len(rows)
             if progress is not None:
                 progress(done)
         return [molecule for molecule in found if molecule is not None]
+
+
+def _sizes(molecules: list[Molecule]) -> Tensor:
+    """[count] numbers of atoms of molecules that a state can hold."""
+    if not molecules:
+        raise InputError("no molecules are given: at least one is needed to start from")
+    for molecule in molecules:
+        if molecule.num_atoms < 2:
+            raise InputError(f"molecule {molecule.name!r} has a single atom: two or more are needed")
+    return torch.tensor([molecule.num_atoms for molecule in molecules])
 
 
 def _batches(sizes: Tensor, pair_budget: int) -> Iterator[Tensor]:

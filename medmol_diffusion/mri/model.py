@@ -1,7 +1,8 @@
 """VolumeDiffusion: the cosine spectrum, the Haar first stage, the network and the core, composed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,9 +20,6 @@ from medmol_diffusion.core import (
     Streams,
     UniformTime,
     denoising_loss,
-    diffuse,
-    grid,
-    sample,
     stepper_named,
 )
 from medmol_diffusion.core.noise import Randomness
@@ -29,11 +27,13 @@ from medmol_diffusion.core.observation import DiscretizedGaussian
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.data import VolumeBatch, VolumeData
 from medmol_diffusion.mri.first_stage import Haar
+from medmol_diffusion.mri.region import known_voxels
 from medmol_diffusion.mri.spectrum import CosineSpace, Spectrum
-from medmol_diffusion.mri.transforms import Grid
+from medmol_diffusion.mri.transforms import Grid, Prepared
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.training.model import DiffusionModel, Observed
+from medmol_diffusion.training.solver import Guide, Solver
 
 SHRINKAGE = 4
 """The mean of a voxel leans on that of all voxels as if so many more scans had it there."""
@@ -223,6 +223,7 @@ class VolumeDiffusion(DiffusionModel):
         spacing: str = "time",
         batch_size: int = 4,
         progress: Callable[[int], None] | None = None,
+        guide: Guide | None = None,
     ) -> list[Volume]:
         """Generate scans, each of the size of a training scan. Scan i depends on (seed, i) alone, not on its batch.
 
@@ -234,36 +235,120 @@ class VolumeDiffusion(DiffusionModel):
             spacing: of the grid, a name in core.GRIDS.
             batch_size: scans at a time.
             progress: called with the number of scans finished, after every batch.
+            guide: wraps the model's denoiser (core.Autoguidance, core.Classifier, ...).
 
         Raises:
-            InputError: count is below 1.
-            ValueError: an unknown sampler or spacing, or a spacing that the schedule does not have.
+            InputError: count is below 1, an unknown sampler or spacing, or a spacing that the schedule does not have.
         """
         if count < 1:
             raise InputError(f"count is how many scans to generate: at least 1, not {count}")
-        stepper = stepper_named(sampler)
-        gammas = grid(self.schedule, steps, spacing)
-        found: list[Volume] = []
-        for index in torch.arange(count).split(batch_size):
-            streams = Streams(seed, index)
-            extents = self.extents.cpu()[(streams.uniform() * EXTENTS).long()]
-            mask = torch.stack([centred_box(extent, self.grid.shape) for extent in extents.tolist()])[:, None]
+        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide)
+        streams = Streams(seed, torch.arange(count))
+        extents = self.extents.cpu()[(streams.uniform() * EXTENTS).long()].tolist()
+
+        def solve(rows: Tensor, streams: Streams) -> Tensor:
+            mask = torch.stack([centred_box(extents[row], self.grid.shape) for row in rows.tolist()])[:, None]
             space = CosineSpace(mask.to(self.device))
-            z = space.noise(torch.empty(space.shape, device=self.device), streams)
-            z_0 = sample(self.denoiser, stepper, gammas, space, z, streams)
-            data = self.reconstruct(z_0, gammas[-1], space).cpu()
-            for i, scan, extent in zip(index.tolist(), data, extents.tolist(), strict=True):
-                note = {"sampler": sampler, "steps": str(steps), "seed": str(seed), "index": str(i)}
-                found.append(self.to_volume(scan[0].numpy(), note).crop_or_pad(extent))
-            if progress is not None:
-                progress(len(found))
-        return found
+            return self._scans(solver.sample(space, torch.empty(space.shape, device=self.device), streams), space)
+
+        note = {"sampler": sampler, "steps": str(steps), "seed": str(seed)}
+        return [
+            self.to_volume(scan, {**note, "index": str(i)}).crop_or_pad(extent)
+            for i, (scan, extent) in enumerate(
+                zip(_in_batches(streams, solve, batch_size, progress), extents, strict=True)
+            )
+        ]
 
     @torch.no_grad()
-    def reconstruct(self, z: Tensor, gamma: Tensor, space: CosineSpace) -> Tensor:
-        """E[v | z] of a state at one noise level: [B, 1, X, Y, Z], clipped to [-1, 1]. One network call."""
-        x_hat = self.denoiser(z, gamma.to(z.device).expand(len(z)), space).x
-        return self.decode(x_hat, space).clamp(-1, 1)
+    def vary(
+        self,
+        volumes: Sequence[Volume],
+        strength: float = 0.5,
+        steps: int = 50,
+        sampler: str = "dpm++2m",
+        seed: int = 0,
+        spacing: str = "time",
+        batch_size: int = 4,
+        progress: Callable[[int], None] | None = None,
+        guide: Guide | None = None,
+    ) -> list[Volume]:
+        """Scans like the given ones, on their own grids and in their own units: each noised to t = strength and sampled
+        from there (core.edit).
+
+        Args:
+            volumes: scans of any size and orientation.
+            strength: t in (0, 1]; near 0 little changes, at 1 all but nothing is kept.
+            steps: transitions of the sampler from there.
+
+        The rest as for ``sample``.
+
+        Raises:
+            InputError: no scans, a strength outside (0, 1], or an unknown sampler or spacing.
+        """
+        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide, strength)
+        prepared = self._prepare(volumes)
+
+        def solve(rows: Tensor, streams: Streams) -> Tensor:
+            space, x = self.encode(self._batch(prepared, rows))
+            return self._scans(solver.vary(space, x, streams), space)
+
+        note = {"sampler": sampler, "steps": str(steps), "seed": str(seed), "strength": str(strength)}
+        streams = Streams(seed, torch.arange(len(volumes)))
+        found = _in_batches(streams, solve, batch_size, progress)
+        return [_on_own_grid(*triple, note) for triple in zip(found, prepared, volumes, strict=True)]
+
+    @torch.no_grad()
+    def inpaint(
+        self,
+        volumes: Sequence[Volume],
+        regions: Sequence[np.ndarray],
+        steps: int = 50,
+        sampler: str = "dpm++2m",
+        seed: int = 0,
+        resamples: int = 5,
+        jump: int = 10,
+        spacing: str = "time",
+        batch_size: int = 4,
+        progress: Callable[[int], None] | None = None,
+        guide: Guide | None = None,
+    ) -> list[Volume]:
+        """Generate a region of each scan anew (core.inpaint); every other voxel comes out as it was, to the last bit.
+
+        Args:
+            volumes: scans of any size and orientation.
+            regions: bool arrays of the scans' own shapes, true at the voxels to be generated.
+            resamples: how often every stretch of ``jump`` steps is run; 1 is plain replacement.
+            jump: steps of a stretch.
+
+        The rest as for ``sample``; the network is called steps * resamples times.
+
+        Raises:
+            InputError: no scans, not one region for each, a region of another shape or type, empty, of the whole scan,
+                or beyond the model's grid; or an unknown sampler or spacing.
+        """
+        if len(regions) != len(volumes):
+            raise InputError(f"{len(regions)} regions are given for {len(volumes)} scans: give one for each")
+        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide)
+        prepared = self._prepare(volumes)
+        known = torch.stack(
+            [
+                torch.from_numpy(known_voxels(volume, region, scan))[None]
+                for volume, region, scan in zip(volumes, regions, prepared, strict=True)
+            ]
+        )
+
+        def solve(rows: Tensor, streams: Streams) -> Tensor:
+            space, x = self.encode(self._batch(prepared, rows))
+            return self._scans(solver.inpaint(space, x, known[rows].to(x.device), streams, resamples, jump), space)
+
+        note = {"sampler": sampler, "steps": str(steps), "seed": str(seed), "resamples": str(resamples)}
+        streams = Streams(seed, torch.arange(len(volumes)))
+        found = _in_batches(streams, solve, batch_size, progress)
+        new = [_on_own_grid(*triple, note) for triple in zip(found, prepared, volumes, strict=True)]
+        return [
+            replace(scan, data=np.where(region, scan.data, volume.data))
+            for scan, region, volume in zip(new, regions, volumes, strict=True)
+        ]
 
     @torch.no_grad()
     def restore(self, batch: VolumeBatch, gamma: float, steps: int, streams: Streams, sampler: str = "ddim") -> Tensor:
@@ -272,19 +357,51 @@ class VolumeDiffusion(DiffusionModel):
         ``steps`` = 0 is a single network call, E[v | z] at ``gamma``.
         """
         space, x = self.encode(batch)
-        start = torch.tensor(gamma, dtype=torch.float64, device=x.device)
-        z = diffuse(x, space.noise(x, streams), start.expand(len(x)))
-        if not steps:
-            return self.reconstruct(z, start, space)
         gammas = torch.linspace(gamma, self.schedule.gamma_0, steps + 1, dtype=torch.float64)
-        z_0 = sample(self.denoiser, stepper_named(sampler), gammas, space, z, streams)
-        return self.reconstruct(z_0, gammas[-1], space)
+        solver = Solver(self.denoiser, stepper_named(sampler), gammas)
+        return self._scans(solver.vary(space, x, streams), space)
+
+    def _scans(self, x_hat: Tensor, space: CosineSpace) -> Tensor:
+        """Scans [B, 1, X, Y, Z] of denoised states, clipped to [-1, 1]."""
+        return self.decode(x_hat, space).clamp(-1, 1)
+
+    def _prepare(self, volumes: Sequence[Volume]) -> list[Prepared]:
+        if not volumes:
+            raise InputError("no scans are given: at least one is needed to start from")
+        return [self.grid.prepare(volume) for volume in volumes]
+
+    def _batch(self, prepared: list[Prepared], rows: Tensor) -> VolumeBatch:
+        chosen = [prepared[row] for row in rows.tolist()]
+        data = torch.stack([torch.from_numpy(scan.volume.data)[None] for scan in chosen])
+        mask = torch.stack([torch.from_numpy(scan.mask)[None] for scan in chosen])
+        return VolumeBatch(data, mask, rows, [""] * len(chosen)).to(self.device)
 
     def to_volume(self, data: np.ndarray, provenance: dict[str, str]) -> Volume:
         """A scan on the model's grid, its centre at the origin of the scanner's millimetres."""
         affine = np.diag([self.grid.spacing or 1.0] * 3 + [1.0])
         affine[:3, 3] = -affine[:3, :3] @ ((np.array(self.grid.shape) - 1) / 2)
         return Volume(data.astype(np.float32), affine, provenance)
+
+
+def _in_batches(
+    streams: Streams,
+    solve: Callable[[Tensor, Streams], Tensor],
+    batch_size: int,
+    progress: Callable[[int], None] | None,
+) -> list[np.ndarray]:
+    """Scans [X, Y, Z], one for each stream; ``solve`` takes (rows, streams) to scans [B, 1, X, Y, Z]."""
+    found: list[np.ndarray] = []
+    for rows in torch.arange(len(streams)).split(batch_size):
+        found.extend(solve(rows, streams.take(rows))[:, 0].cpu().numpy())
+        if progress is not None:
+            progress(len(found))
+    return found
+
+
+def _on_own_grid(data: np.ndarray, prepared: Prepared, own: Volume, note: dict[str, str]) -> Volume:
+    """A scan on the model's grid, [X, Y, Z] in [-1, 1], on the grid and in the units of the one it was made from."""
+    scan = replace(prepared.volume, data=prepared.intensities(data), provenance={**own.provenance, **note})
+    return scan.resample(like=own, value=prepared.window[0])
 
 
 def centred_box(extent: list[int], shape: tuple[int, int, int]) -> Tensor:

@@ -64,6 +64,9 @@ class CosineSpace(Masked):
         x, y, z = ((f.sqrt() * BINS).long().clamp(max=BINS - 1) for f in self.frequencies)
         return (x[:, :, None, None] * BINS + y[:, None, :, None]) * BINS + z[:, None, None, :]
 
+    def delocalise(self, v: Tensor) -> Tensor:
+        return self.encode(v)
+
 
 class Spectrum(nn.Module):
     """Standard deviation of the cosine coefficients of a set of scans, by frequency.

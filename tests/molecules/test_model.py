@@ -9,7 +9,19 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from medmol_diffusion.core import GRIDS, STEPPERS, WEIGHTINGS, Streams, alpha, diffuse, sigma
+from medmol_diffusion.core import (
+    GRIDS,
+    STEPPERS,
+    WEIGHTINGS,
+    Autoguidance,
+    Classifier,
+    Prediction,
+    Space,
+    Streams,
+    alpha,
+    diffuse,
+    sigma,
+)
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import EGNN, Molecule, MoleculeBatch, MoleculeDiffusion
 from medmol_diffusion.training.saved import export_model
@@ -217,3 +229,139 @@ def test_every_sampler_gives_molecules_on_every_grid(sampler: str, steps: int) -
         (molecule,) = made.sample(1, steps=steps, sampler=sampler, spacing=spacing, sizes=torch.tensor([5]))
         assert np.isfinite(molecule.positions).all()
         assert molecule.positions.std() > 0
+
+
+FIXED = [[2, 0], np.array([True, False, True, True, False, False, True]), [4]]
+"""Two of three atoms by their indices, four of seven by a mask, one of five."""
+
+
+def far() -> list[Molecule]:
+    """The molecules, 40 angstrom from the origin."""
+    return [Molecule(m.atomic_numbers, m.positions + 40, name=m.name) for m in molecules()]
+
+
+@pytest.mark.parametrize("sampler", STEPPERS)
+def test_fixed_atoms_come_first_where_they_were_and_as_they_were(sampler: str) -> None:
+    found = model(torch.float32).inpaint(far(), FIXED, steps=3, sampler=sampler, resamples=2, jump=2)
+    for new, old, fixed in zip(found, far(), FIXED, strict=True):
+        places = np.sort(np.arange(old.num_atoms)[fixed])
+        k = len(places)
+        assert (new.num_atoms, new.name) == (old.num_atoms, old.name)
+        assert np.array_equal(new.atomic_numbers[:k], old.atomic_numbers[places])
+        np.testing.assert_allclose(new.positions[:k], old.positions[places], rtol=0, atol=1e-10)
+        rest = np.setdiff1d(np.arange(old.num_atoms), places)
+        assert np.abs(new.positions[k:] - old.positions[rest]).min() > 1e-4
+        assert np.isfinite(new.positions).all()
+
+
+def test_generated_atoms_keep_their_place_beside_the_fixed_ones() -> None:
+    """The network's last word on a molecule and what comes out differ by one rigid translation."""
+    made, seen = model(torch.float32), list[torch.Tensor]()
+
+    class Heard(torch.nn.Module):
+        def forward(self, z: torch.Tensor, gamma: torch.Tensor, space: Space, condition: object = None) -> Prediction:
+            told = made.denoiser(z, gamma, space)
+            seen.append(space.split(told.x)["positions"][0])
+            return told
+
+    found = made.inpaint(far()[1:2], FIXED[1:2], steps=4, guide=lambda inner: Heard())[0]
+    last, free = seen[-1].double().numpy(), found.positions[4:]
+    np.testing.assert_allclose(free - found.positions[:4].mean(0), last[4:] - last[:4].mean(0), atol=1e-4)
+
+
+def test_a_scaffold_grows_to_the_size_asked_for() -> None:
+    scaffold = far()[0]
+    found = model(torch.float32).inpaint([scaffold] * 3, [[0, 1, 2]] * 3, sizes=[4, 8, 5], steps=3)
+    assert [m.num_atoms for m in found] == [4, 8, 5]
+    for m in found:
+        np.testing.assert_allclose(m.positions[:3], scaffold.positions, rtol=0, atol=1e-10)
+        assert np.array_equal(m.atomic_numbers[:3], scaffold.atomic_numbers)
+
+
+@pytest.mark.parametrize("sampler", STEPPERS)
+def test_variations_keep_size_name_and_centre_and_leave_the_molecule_with_the_noise(sampler: str) -> None:
+    made = model(torch.float32)
+    moved = []
+    for strength in (0.02, 0.9):
+        found = made.vary(far(), strength, steps=3, sampler=sampler)
+        for new, old in zip(found, far(), strict=True):
+            assert (new.num_atoms, new.name) == (old.num_atoms, old.name)
+            np.testing.assert_allclose(new.positions.mean(0), old.positions.mean(0), atol=1e-4)
+        moved.append(max(np.abs(n.positions - o.positions).max() for n, o in zip(found, far(), strict=True)))
+    assert 1e-4 < moved[0] < 0.3 < moved[1]
+
+
+def test_inpainted_and_varied_molecules_depend_on_seed_and_place_alone() -> None:
+    made = model(torch.float32)
+
+    def both(seed: int, budget: int) -> list[Molecule]:
+        five = [*far(), far()[1], far()[1]]
+        inpainted = made.inpaint(five, [*FIXED, FIXED[1], FIXED[1]], steps=3, seed=seed, pair_budget=budget)
+        return inpainted + made.vary(five, steps=3, seed=seed, pair_budget=budget)
+
+    many, alone, other = both(3, 10_000), both(3, 1), both(4, 10_000)
+    for a, b, c in zip(many, alone, other, strict=True):
+        assert np.array_equal(a.atomic_numbers, b.atomic_numbers)
+        np.testing.assert_allclose(a.positions, b.positions, atol=1e-4)
+        assert not np.allclose(a.positions, c.positions, atol=1e-3)
+    assert not np.allclose(many[3].positions, many[4].positions, atol=1e-3)
+
+
+def test_a_guide_wraps_the_denoiser_of_samples_variations_and_inpainting() -> None:
+    """A log p(y | z) that grows with the distance of the atoms from their centre makes molecules larger; guidance by
+    the model itself changes nothing."""
+    made = model(torch.float32)
+
+    def spread(z: torch.Tensor, gamma: torch.Tensor, space: Space, condition: object) -> torch.Tensor:
+        return alpha(gamma).to(z) ** 2 * space.split(z)["positions"].square().sum((1, 2))
+
+    runs = {
+        "sample": lambda guide: made.sample(3, steps=5, seed=1, guide=guide),
+        "vary": lambda guide: made.vary(far(), steps=5, seed=1, guide=guide),
+        "inpaint": lambda guide: made.inpaint(far(), FIXED, steps=5, seed=1, guide=guide),
+    }
+    for name, run in runs.items():
+        plain, same, guided = (
+            np.concatenate([m.positions - m.positions.mean(0) for m in run(guide)])
+            for guide in (None, lambda d: Autoguidance(d, d, 3.0), lambda d: Classifier(d, spread, 0.3))
+        )
+        np.testing.assert_allclose(same, plain, atol=1e-4, err_msg=name)
+        assert np.square(guided).sum() > 1.02 * np.square(plain).sum(), name
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"fixed": [[0]]}, "fixed has 1 entries for 3 molecules"),
+        ({"sizes": [4]}, "sizes has 1 entries for 3 molecules"),
+        ({"fixed": [[0], [], [0]]}, "no atom of molecule '7' is fixed"),
+        ({"fixed": [[0], np.zeros(7, dtype=bool), [0]]}, "no atom of molecule '7' is fixed"),
+        ({"fixed": [[0], [True] * 6, [0]]}, "mask of the fixed atoms of molecule '7' has the shape .6,.*7 atoms"),
+        ({"fixed": [[0], [0, 7], [0]]}, "different indices from 0 to 6"),
+        ({"fixed": [[0], [1, 1], [0]]}, "different indices from 0 to 6"),
+        ({"fixed": [[0, 1, 2], [0], [0]]}, "3 atoms are fixed of 3: give a size above 3"),
+        ({"resamples": 0}, "resamples = 0"),
+        ({"sampler": "magic"}, "unknown sampler 'magic'"),
+        ({"spacing": "odd"}, "unknown grid 'odd'"),
+    ],
+)
+def test_impossible_inpainting_is_refused(options: dict, fault: str) -> None:
+    with pytest.raises(InputError, match=fault):
+        model(torch.float32).inpaint(far(), **{"fixed": FIXED, "steps": 2} | options)
+
+
+def test_impossible_variations_are_refused() -> None:
+    made = model(torch.float32)
+    for strength in (0.0, 1.1):
+        with pytest.raises(InputError, match=r"strength = .* must lie in \(0, 1\]"):
+            made.vary(far(), strength)
+    with pytest.raises(InputError, match="no molecules are given"):
+        made.vary([])
+    with pytest.raises(InputError, match="no molecules are given"):
+        made.inpaint([], [])
+    with pytest.raises(InputError, match="'atom' has a single atom"):
+        made.vary([Molecule(np.array([6]), np.zeros((1, 3)), name="atom")])
+    with pytest.raises(InputError, match=r"\[9\]"):
+        made.vary([Molecule(np.array([9, 1]), np.array([[0.0, 0, 0], [0, 0, 0.92]]))])
+    with pytest.raises(InputError, match="unknown sampler 'magic'"):
+        made.sample(1, sampler="magic")

@@ -1,15 +1,16 @@
 """VolumeDiffusion: its likelihood against a Gaussian whose code length is known, its spaces, its samples."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from medmol_diffusion.core import GRIDS, STEPPERS, WEIGHTINGS, Streams
+from medmol_diffusion.core import GRIDS, STEPPERS, WEIGHTINGS, Autoguidance, Classifier, Space, Streams, alpha
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri import UNet3D, VolumeBatch, VolumeDiffusion
+from medmol_diffusion.mri import UNet3D, Volume, VolumeBatch, VolumeDiffusion
 from medmol_diffusion.mri.data import collate
 from medmol_diffusion.mri.model import centred_box
 from medmol_diffusion.mri.spectrum import CosineSpace
@@ -236,3 +237,141 @@ def test_every_weighting_trains(weighting: str) -> None:
     assert all(torch.isfinite(p).all() for p in model.parameters())
     moved = {name.partition(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     assert moved == ({"network", "weighting"} if weighting == "learned" else {"network"})
+
+
+def given() -> list[Volume]:
+    """Scans in units of their own, for a grid of 8 x 8 x 8 voxels of 1 mm: of 2 mm, smaller, and turned over."""
+    draw = np.random.default_rng(0)
+    affines = [np.diag([2.0, 2.0, 2.0, 1.0]), np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0])]
+    shapes = [(4, 4, 4), (8, 5, 7), (6, 8, 8)]
+    return [
+        Volume(500 + 100 * draw.standard_normal(shape), affine, {"source": f"{i}.nii"})
+        for i, (shape, affine) in enumerate(zip(shapes, affines, strict=True))
+    ]
+
+
+def regions() -> list[np.ndarray]:
+    out = [np.zeros(volume.shape, dtype=bool) for volume in given()]
+    for region in out:
+        region[1:3, 1:3, :3] = True
+    return out
+
+
+@pytest.fixture(scope="module")
+def small() -> VolumeDiffusion:
+    made = tiny([8, 8, 8])
+    made.data_mean.fill_(0.1)
+    made.spectrum.std.fill_(0.3)
+    return made
+
+
+@pytest.mark.parametrize("sampler", STEPPERS)
+def test_outside_the_region_no_voxel_changes_by_a_bit_and_inside_all_do(small: VolumeDiffusion, sampler: str) -> None:
+    found = small.inpaint(given(), regions(), steps=3, sampler=sampler, resamples=2, jump=2)
+    for new, old, region in zip(found, given(), regions(), strict=True):
+        assert np.array_equal(new.data[~region], old.data[~region])
+        assert (np.abs(new.data - old.data)[region] > 0).all()
+        assert np.isfinite(new.data).all()
+        assert np.array_equal(new.affine, old.affine)
+        assert new.provenance == {
+            **old.provenance, "sampler": sampler, "steps": "3", "seed": "0", "resamples": "2"
+        }  # fmt: skip
+
+
+def test_inpainting_sees_the_voxels_beside_the_region() -> None:
+    """Scans of one grey value each under a spectrum of low frequencies alone: the region takes the value round it."""
+    made = tiny([8, 8, 8])
+    made.data_mean.fill_(0.0)
+    made.spectrum.std.fill_(0.01)
+    made.spectrum.std[:6, :6, :6] = 10.0
+    draw = np.random.default_rng(0)
+    bright, dark = (Volume(np.clip(level + 0.01 * draw.standard_normal((8, 8, 8)), -1, 1), np.eye(4))
+                    for level in (0.7, -0.7))  # fmt: skip
+    for volume in (bright, dark):
+        volume.data[0, 0, :] = -1
+        volume.data[7, 7, :] = 1
+    region = np.zeros((8, 8, 8), dtype=bool)
+    region[3:5, 3:5, 3:5] = True
+    hidden = [Volume(np.where(region, 0.0, volume.data), np.eye(4)) for volume in (bright, dark)]
+    found = made.inpaint(hidden, [region] * 2, steps=40, sampler="ddim", resamples=4, jump=5)
+    assert found[0].data[region].mean() == pytest.approx(0.7, abs=0.2)
+    assert found[1].data[region].mean() == pytest.approx(-0.7, abs=0.2)
+
+
+@pytest.mark.parametrize("sampler", STEPPERS)
+def test_variations_lie_on_the_scans_own_grid_and_leave_them_with_the_noise(
+    small: VolumeDiffusion, sampler: str
+) -> None:
+    moved = []
+    for strength in (0.05, 0.9):
+        found = small.vary(given(), strength, steps=3, sampler=sampler)
+        for new, old in zip(found, given(), strict=True):
+            assert new.same_grid(old)
+            assert new.provenance["source"] == old.provenance["source"]
+            assert new.provenance["strength"] == str(strength)
+        moved.append(np.mean([np.abs(n.data - o.data).mean() for n, o in zip(found[1:], given()[1:], strict=True)]))
+    assert 2 * moved[0] < 60 < moved[1]
+
+
+def test_inpainted_and_varied_scans_depend_on_seed_and_place_alone(small: VolumeDiffusion) -> None:
+    def both(seed: int, batch_size: int) -> list[Volume]:
+        inpainted = small.inpaint(given(), regions(), steps=3, seed=seed, batch_size=batch_size)
+        return inpainted + small.vary(given(), steps=3, sampler="ancestral", seed=seed, batch_size=batch_size)
+
+    for a, b, c in zip(both(3, 3), both(3, 1), both(4, 3), strict=True):
+        np.testing.assert_allclose(a.data, b.data, atol=1e-2)  # of a range of 600
+        assert np.abs(a.data - c.data).max() > 1
+
+
+def test_a_guide_wraps_the_denoiser_of_samples_variations_and_inpainting(small: VolumeDiffusion) -> None:
+    """A log p(y | z) that grows with the sum of the voxels makes scans brighter; guidance by the model itself changes
+    nothing."""
+
+    def bright(z: torch.Tensor, gamma: torch.Tensor, space: Space, condition: object) -> torch.Tensor:
+        return alpha(gamma).to(z) * space.localise(z).sum((1, 2, 3, 4))
+
+    runs = {
+        "sample": lambda guide: small.sample(2, steps=5, guide=guide),
+        "vary": lambda guide: small.vary(given(), steps=5, guide=guide),
+        "inpaint": lambda guide: small.inpaint(given(), regions(), steps=5, guide=guide),
+    }
+    for name, run in runs.items():
+        plain, same, guided = (
+            np.concatenate([scan.data.ravel() for scan in run(guide)])
+            for guide in (None, lambda d: Autoguidance(d, d, 3.0), lambda d: Classifier(d, bright, 5.0))
+        )
+        np.testing.assert_allclose(same, plain, atol=1e-2, err_msg=name)
+        assert guided.mean() > plain.mean() + 0.01 * plain.std(), name
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda r: r[:2], "2 regions are given for 3 scans"),
+        (lambda r: [r[0], r[1].astype(float), r[2]], "the region of 1.nii is float64"),
+        (lambda r: [r[0][:3], *r[1:]], r"the region of 0.nii is bool of shape \(3, 4, 4\): .*\(4, 4, 4\)"),
+        (lambda r: [r[0] & False, *r[1:]], "the region of 0.nii marks no voxel"),
+        (lambda r: [r[0] | True, *r[1:]], "the region of 0.nii is the whole scan"),
+    ],
+)
+def test_impossible_regions_are_refused(small: VolumeDiffusion, change: Callable, fault: str) -> None:
+    with pytest.raises(InputError, match=fault):
+        small.inpaint(given(), change(regions()), steps=2)
+
+
+def test_impossible_variations_and_inpainting_are_refused(small: VolumeDiffusion) -> None:
+    large = Volume(np.random.default_rng(0).normal(size=(12, 8, 8)), np.eye(4), {"source": "large.nii"})
+    region = np.zeros(large.shape, dtype=bool)
+    region[0:4] = True
+    with pytest.raises(InputError, match=r"128 voxels of the region of large\.nii lie beyond the model's grid"):
+        small.inpaint([large], [region])
+    for strength in (0.0, 1.1):
+        with pytest.raises(InputError, match=r"strength = .* must lie in \(0, 1\]"):
+            small.vary(given(), strength)
+    with pytest.raises(InputError, match="no scans are given"):
+        small.vary([])
+    with pytest.raises(InputError, match="resamples = 0"):
+        small.inpaint(given(), regions(), steps=2, resamples=0)
+    for run in (small.vary, lambda scans, **o: small.inpaint(scans, regions(), **o)):
+        with pytest.raises(InputError, match="unknown sampler 'magic'"):
+            run(given(), sampler="magic")

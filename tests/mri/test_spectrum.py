@@ -87,3 +87,12 @@ def test_bins_that_no_coefficient_falls_in_take_their_neighbours() -> None:
     spectrum = Spectrum()
     spectrum.fit([(space, 3 * torch.ones(1, 4, 4, 4, 1))])
     torch.testing.assert_close(spectrum.std, torch.full_like(spectrum.std, 3.0))
+
+
+def test_what_is_known_of_a_scan_is_restricted_voxel_by_voxel() -> None:
+    mask = boxes()
+    space, part = CosineSpace(mask), torch.rand(3, 1, *SHAPE, generator=torch.Generator().manual_seed(0)) < 0.5
+    x = space.project(normal(*space.shape))
+    torch.testing.assert_close(space.delocalise(space.localise(x)), x, rtol=0, atol=1e-5)
+    expected = torch.where(part, space.decode(x), 0.0)
+    torch.testing.assert_close(space.decode(space.restrict(x, part)), expected, rtol=0, atol=1e-5)
