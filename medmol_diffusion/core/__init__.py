@@ -17,6 +17,7 @@ from medmol_diffusion.core.denoiser import (
     X,
     check_zero_snr,
 )
+from medmol_diffusion.core.distillation import ddim_target, ddim_weights, distillation_loss, draw_transition
 from medmol_diffusion.core.elbo import Elbo, continuous_integrand, diffuse, elbo, prior_kl, transition_kl
 from medmol_diffusion.core.frame import FlowFrame, Frame, FramedDenoiser, SubVPFrame, VEFrame, VPFrame
 from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
@@ -113,8 +114,12 @@ __all__ = [
     "alpha",
     "check_zero_snr",
     "continuous_integrand",
+    "ddim_target",
+    "ddim_weights",
     "denoising_loss",
     "diffuse",
+    "distillation_loss",
+    "draw_transition",
     "elbo",
     "gaussian_flow",
     "grid",
