@@ -53,6 +53,17 @@ def mixture() -> MixtureDenoiser:
     return MixtureDenoiser(means, torch.tensor([0.3, 0.5]).double(), torch.tensor([0.4, 0.6]).double())
 
 
+class Pointwise(nn.Module):
+    """The same line for every element, whatever its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Parameter(torch.tensor([0.3, 0.1], dtype=torch.float64))
+
+    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: object = None) -> Tensor:
+        return self.line[0] * z + self.line[1]
+
+
 @schedules
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_the_weights_are_convex(schedule: Schedule, count: int) -> None:
@@ -194,25 +205,10 @@ def test_every_transition_is_drawn_equally_often() -> None:
 
 def test_no_gradient_reaches_the_teacher() -> None:
     x = states(4)
-    student, teacher = (NetworkDenoiser(nn_linear(), Preconditioned(torch.tensor(0.7))) for _ in range(2))
+    student, teacher = (NetworkDenoiser(Pointwise(), Preconditioned(torch.tensor(0.7))) for _ in range(2))
     distillation_loss(student, teacher, SCHEDULE, 2, Dense(x), x, torch.Generator().manual_seed(0)).sum().backward()
     assert all(p.grad is None for p in teacher.parameters())
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in student.parameters())
-
-
-class Pointwise(nn.Module):
-    """The same line for every element, whatever its place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.line = nn.Parameter(torch.tensor([0.3, 0.1], dtype=torch.float64))
-
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: object = None) -> Tensor:
-        return self.line[0] * z + self.line[1]
-
-
-def nn_linear() -> nn.Module:
-    return Pointwise()
 
 
 @pytest.mark.parametrize("weighting", [Native(), Simple()])
@@ -224,8 +220,8 @@ def test_the_loss_knows_neither_the_padding_nor_the_batch(weighting: Weighting) 
     def loss(rows: list[int], width: int) -> Tensor:
         space = molecule_space(mask[rows, :width], 2)
         x = space.project(space.join({"positions": draws[rows, :width, :3], "features": draws[rows, :width, 3:]}))
-        student = NetworkDenoiser(nn_linear(), Preconditioned(torch.tensor(0.7)))
-        teacher = NetworkDenoiser(nn_linear(), Eps())
+        student = NetworkDenoiser(Pointwise(), Preconditioned(torch.tensor(0.7)))
+        teacher = NetworkDenoiser(Pointwise(), Eps())
         return distillation_loss(student, teacher, SCHEDULE, 4, space, x, Streams(0, torch.tensor(rows)), weighting)
 
     together = loss([0, 1, 2], 4)
@@ -251,7 +247,7 @@ def test_a_zero_centre_target_is_the_dense_one_on_a_basis() -> None:
 
 def test_the_target_of_a_category_is_a_distribution() -> None:
     z = states(50, (3,)) / 4
-    teacher = NetworkDenoiser(nn_linear(), Logits(0.25))
+    teacher = NetworkDenoiser(Pointwise(), Logits(0.25))
     for gammas in (grid(SCHEDULE, 2), grid(SCHEDULE, 8)[3:]):
         x, _ = ddim_target(teacher, Dense(z), z, gammas[:, None].expand(-1, 50))
         assert x.min() > 0
@@ -292,6 +288,7 @@ def test_halving_to_one_step_keeps_what_the_undistilled_sampler_loses() -> None:
     teacher: Denoiser = oracle
     student = NetworkDenoiser(MLP(), Preconditioned(torch.tensor(0.9)))
     generator = torch.Generator().manual_seed(2)
+    errors = {}
     for steps, updates in ((8, 1000), (4, 400), (2, 400), (1, 400)):
         optimizer = torch.optim.Adam(student.parameters(), lr=5e-3)
         falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
@@ -305,4 +302,9 @@ def test_halving_to_one_step_keeps_what_the_undistilled_sampler_loses() -> None:
         found, undistilled = (
             (endpoint(denoiser, steps) - truth).square().sum(1).mean().sqrt().item() for denoiser in (student, oracle)
         )
-        print(steps, found, undistilled)
+        assert found < 0.15
+        errors[steps] = found, undistilled
+    # Measured: 0.108, 0.117, 0.129, 0.140 beside 0.165, 0.329, 0.536, 1.161.
+    for steps, share in ((8, 0.75), (4, 0.45), (2, 0.3), (1, 0.15)):
+        found, undistilled = errors[steps]
+        assert found < share * undistilled, f"{steps} steps: {found:.3f} beside {undistilled:.3f}"
