@@ -8,8 +8,18 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from medmol_diffusion.core import Elbo
-from medmol_diffusion.core.noise import Randomness
+from medmol_diffusion.core import (
+    Denoiser,
+    Elbo,
+    Native,
+    Prediction,
+    Randomness,
+    Schedule,
+    Space,
+    Weighting,
+    draw_transition,
+)
+from medmol_diffusion.core.objective import weighted_error
 from medmol_diffusion.errors import InputError
 
 
@@ -23,6 +33,8 @@ class DiffusionModel(nn.Module, ABC):
     default_draws: int = 4
     """Noise draws per example that make a table worth reading."""
 
+    schedule: Schedule
+
     baseline_name: str = ""
     """The simple model of the same data that a bound must beat to say anything."""
 
@@ -30,6 +42,16 @@ class DiffusionModel(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    @property
+    @abstractmethod
+    def denoiser(self) -> Denoiser:
+        """The network and the reading of its output."""
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> dict[str, Any]:
+        """What a state stands for, by the names of the constructor: models that differ in it speak of other things."""
 
     def prepare(self, data: Any) -> None:
         """Measure on the training data what the model needs to know of them before training; called once."""
@@ -39,8 +61,52 @@ class DiffusionModel(nn.Module, ABC):
         """A data module that brings all of ``path``, as this model needs it, in its training part."""
 
     @abstractmethod
+    def encode(self, batch: Any) -> tuple[Space, Tensor]:
+        """(space, clean state x [B, ...])."""
+
+    @abstractmethod
     def loss(self, batch: Any, generator: Randomness) -> Tensor:
         """[B] training loss."""
+
+    def error(self, prediction: Prediction, x: Tensor, eps: Tensor, weighting: Weighting) -> Tensor:
+        """[B] how far a prediction is from (x, eps): weighted squared error of the output per degree of freedom."""
+        space = prediction.space
+        return space.sum(weighted_error(prediction, x, eps, weighting)) / space.dim().to(x)
+
+    def distillation_loss(
+        self, batch: Any, teacher: "DiffusionModel", steps: int, substeps: int, generator: Randomness
+    ) -> Tensor:
+        """[B] error against what one DDIM step must say to land where ``substeps`` steps of the teacher land.
+
+        The model learns the ``steps`` transitions of its own sampler (core.distillation_loss, Salimans & Ho 2022), with
+        the weight that does not vanish at pure noise.
+        """
+        space, x = self.encode(batch)
+        prediction, *target = draw_transition(
+            self.denoiser, teacher.denoiser, self.schedule, steps, substeps, space, x, generator
+        )
+        return self.error(prediction, *target, Native())
+
+    def learn_from(self, teacher: "DiffusionModel", name: str) -> None:
+        """Begin as ``teacher``, called ``name``: its weights, and what was measured on its training data.
+
+        Raises:
+            InputError: the teacher is a model of another kind, of other things, or of another architecture.
+        """
+        if type(teacher) is not type(self):
+            raise InputError(f"the teacher {name} is a {type(teacher).__name__}, not a {type(self).__name__}")
+        for field, value in self.vocabulary.items():
+            if (other := teacher.vocabulary[field]) != value:
+                raise InputError(
+                    f"the teacher {name} has {field} {other}, the model {value}: give the model the teacher's"
+                )
+        try:
+            self.load_state_dict(teacher.state_dict())
+        except RuntimeError as error:
+            raise InputError(
+                f"the teacher {name} has another architecture than the model: copy model.model from its config.yaml "
+                f"({str(error).splitlines()[-1].strip()})"
+            ) from error
 
     @abstractmethod
     def elbo(self, batch: Any, transitions: int = 0, draws: int | None = 1, seed: int = 0) -> Elbo:
