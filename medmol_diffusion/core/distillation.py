@@ -125,5 +125,7 @@ def distillation_loss(
 
     Args: as for ``draw_transition``.
     """
-    prediction, *target = draw_transition(student, teacher, schedule, steps, substeps, space, x, generator, condition)
-    return space.sum(weighted_error(prediction, *target, weighting or Native())) / space.dim().to(x)
+    prediction, x_target, eps_target = draw_transition(
+        student, teacher, schedule, steps, substeps, space, x, generator, condition
+    )
+    return space.sum(weighted_error(prediction, x_target, eps_target, weighting or Native())) / space.dim().to(x)

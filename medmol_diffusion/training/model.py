@@ -82,10 +82,10 @@ class DiffusionModel(nn.Module, ABC):
         the weight that does not vanish at pure noise.
         """
         space, x = self.encode(batch)
-        prediction, *target = draw_transition(
+        prediction, x_target, eps_target = draw_transition(
             self.denoiser, teacher.denoiser, self.schedule, steps, substeps, space, x, generator
         )
-        return self.error(prediction, *target, Native())
+        return self.error(prediction, x_target, eps_target, Native())
 
     def learn_from(self, teacher: "DiffusionModel", name: str) -> None:
         """Begin as ``teacher``, called ``name``: its weights, and what was measured on its training data.

@@ -8,8 +8,9 @@ import pytest
 import torch
 import yaml
 from torch import Tensor
+from torch.nn import functional as F
 
-from medmol_diffusion.core import DDIM, Prediction, Streams, ddim_target, grid
+from medmol_diffusion.core import DDIM, Prediction, Streams, ddim_target, diffuse, grid
 from medmol_diffusion.core import sample as run_sampler
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import MoleculeDiffusion
@@ -158,6 +159,22 @@ def test_a_perfect_student_of_molecules_lands_where_the_teacher_lands(molecule_r
         landed = run_sampler(one, DDIM(), gammas[[0, 2]], space, z, torch.Generator())
         expected = run_sampler(denoiser, DDIM(), gammas, space, z, torch.Generator())
     torch.testing.assert_close(landed, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_against_data_the_error_of_elements_is_their_cross_entropy(molecule_run: Path) -> None:
+    model = load_model(molecule_run)
+    assert isinstance(model, MoleculeDiffusion)
+    batch = first_batch(model, molecule_run)
+    space, x = model.encode(batch)
+    gamma = torch.linspace(-2, 4, len(x), dtype=torch.float64)
+    eps = space.noise(x, Streams(0, batch.index))
+    prediction = model.denoiser(diffuse(x, eps, gamma), gamma, space)
+    errors = []
+    for model.element_weight in (0.0, 1.0):
+        errors.append(model.error(prediction, x, eps, model.weighting))
+    logits = space.split(prediction.output)["elements"].transpose(1, 2)
+    entropy = F.cross_entropy(logits, model.layout.labels(batch), reduction="none") * batch.mask
+    torch.testing.assert_close(errors[1] - errors[0], entropy.sum(1) / batch.mask.sum(1))
 
 
 def test_a_teacher_that_cannot_teach_is_refused(
