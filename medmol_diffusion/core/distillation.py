@@ -34,11 +34,12 @@ def ddim_weights(gammas: Tensor) -> tuple[Tensor, Tensor]:
 
     $w_j = (e^{-\gamma_{j+1} / 2} - e^{-\gamma_j / 2}) / (e^{-\gamma_k / 2} - e^{-\gamma_0 / 2})$ and
     $v_j = (e^{\gamma_j / 2} - e^{\gamma_{j+1} / 2}) / (e^{\gamma_0 / 2} - e^{\gamma_k / 2})$, by expm1. Each is
-    positive and sums to one.
+    positive and sums to one. At gamma_0 = inf, v is all on the first step.
     """
-    start, end, step = gammas[:1], gammas[-1:], -torch.expm1(gammas.diff(dim=0) / 2)
-    whole = -torch.expm1((end - start) / 2)
-    return torch.exp((end - gammas[1:]) / 2) * step / whole, torch.exp((gammas[:-1] - start) / 2) * step / whole
+    falls = gammas.diff(dim=0)
+    step, whole = -torch.expm1(falls / 2), -torch.expm1((gammas[-1:] - gammas[:1]) / 2)
+    since = torch.cat([torch.zeros_like(falls[:1]), falls[:-1]]).cumsum(0)  # gamma_j - gamma_0
+    return torch.exp((gammas[-1:] - gammas[1:]) / 2) * step / whole, torch.exp(since / 2) * step / whole
 
 
 @torch.no_grad()
@@ -128,4 +129,6 @@ def distillation_loss(
     prediction, x_target, eps_target = draw_transition(
         student, teacher, schedule, steps, substeps, space, x, generator, condition
     )
-    return space.sum(weighted_error(prediction, x_target, eps_target, weighting or Native())) / space.dim().to(x)
+    weighting = weighting or Native()
+    error = space.sum(weighted_error(prediction, x_target, eps_target, weighting)) / space.dim().to(x)
+    return error + weighting.offset(prediction.gamma).to(error)

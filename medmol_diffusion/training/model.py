@@ -68,10 +68,19 @@ class DiffusionModel(nn.Module, ABC):
     def loss(self, batch: Any, generator: Randomness) -> Tensor:
         """[B] training loss."""
 
-    def error(self, prediction: Prediction, x: Tensor, eps: Tensor, weighting: Weighting) -> Tensor:
-        """[B] how far a prediction is from (x, eps): weighted squared error of the output per degree of freedom."""
+    def error(
+        self,
+        prediction: Prediction,
+        x: Tensor,
+        eps: Tensor,
+        weighting: Weighting,
+        gamma_derivative: Tensor | None = None,
+    ) -> Tensor:
+        """[B] how far a prediction is from (x, eps): weighted squared error of the output per degree of freedom, plus
+        the weighting's offset. gamma_derivative: as for core.objective.weighted_error."""
         space = prediction.space
-        return space.sum(weighted_error(prediction, x, eps, weighting)) / space.dim().to(x)
+        error = space.sum(weighted_error(prediction, x, eps, weighting, gamma_derivative)) / space.dim().to(x)
+        return error + weighting.offset(prediction.gamma).to(error)
 
     def distillation_loss(
         self, batch: Any, teacher: "DiffusionModel", steps: int, substeps: int, generator: Randomness

@@ -73,6 +73,16 @@ def test_the_weights_are_convex(schedule: Schedule, count: int) -> None:
         torch.testing.assert_close(weights.sum(0), torch.ones(1, dtype=torch.float64), rtol=0, atol=1e-14)
 
 
+def test_a_path_from_zero_snr_has_the_weights_of_the_limit() -> None:
+    inner = torch.tensor([3.0, 0.5, -6.0], dtype=torch.float64)[:, None]
+    exact, near = (
+        ddim_weights(torch.cat([torch.full((1, 1), start, dtype=torch.float64), inner])) for start in (math.inf, 80.0)
+    )
+    for a, b in zip(exact, near, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
+    assert exact[1].flatten().tolist() == [1.0, 0.0, 0.0]
+
+
 @schedules
 @pytest.mark.parametrize("substeps", [1, 2, 5])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 5e-6)])
