@@ -96,7 +96,7 @@ def draw_transition(
     """
     if substeps < 1:
         raise ValueError(f"substeps = {substeps} must be at least 1: the teacher's steps to one of the student's")
-    levels = grid(schedule, steps * substeps).to(x.device)
+    levels = grid(schedule, steps * substeps).detach().to(x.device)  # a learned schedule stays as it is
     u = stratified_uniforms(len(x), 1, generator)[0].to(x.device)
     first = (u * steps).long().clamp(max=steps - 1) * substeps
     path = levels[first + torch.arange(substeps + 1, device=x.device)[:, None]]
