@@ -286,7 +286,8 @@ def test_halving_to_one_step_keeps_what_the_undistilled_sampler_loses() -> None:
     distance to where the exact flow (400 steps) takes the same noise; the data have standard deviation 0.9."""
     schedule = LinearGamma(-6.0, 6.0)
     means = torch.tensor([[-1.2, 0.0], [0.6, 1.0], [0.6, -1.0]])
-    oracle = MixtureDenoiser(means, torch.full((3,), 0.35), torch.full((3,), 1 / 3))
+    thirds = torch.full((3,), 1 / 3, dtype=torch.float64)
+    oracle = MixtureDenoiser(means.double(), torch.full_like(thirds, 0.35), thirds)
     z = torch.randn(2000, 2, generator=torch.Generator().manual_seed(1))
 
     def endpoint(denoiser: Denoiser, steps: int) -> Tensor:
