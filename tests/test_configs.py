@@ -60,7 +60,12 @@ def tiny_data(config: dict[str, Any], folder: Path) -> dict[str, str]:
 def test_config_trains_validates_and_samples(file: Path, tmp_path: Path) -> None:
     config = yaml.safe_load(file.read_text())
     overrides = {**TINY, "trainer.default_root_dir": str(tmp_path / "run"), **tiny_data(config, tmp_path)}
-    run = fit(["--config", str(file), *(f"--{key}={value}" for key, value in overrides.items())])
+    arguments = ["--config", str(file), *(f"--{key}={value}" for key, value in overrides.items())]
+    if config["model"].get("teacher"):  # trained here too, by the same config without its teacher
+        alone = [f"--model.{key}=null" for key in ("teacher", "student_steps")]
+        teacher = fit([*arguments, *alone, f"--trainer.default_root_dir={tmp_path / 'teacher'}"])
+        arguments.append(f"--model.teacher={teacher}")
+    run = fit(arguments)
     model = load_model(run)
     data, split = open_data(model, str(run), None, None)
     bound = validate_model(model, data, split, config["model"].get("transitions", 0), draws=1, seed=0, limit=1)

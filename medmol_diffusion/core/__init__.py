@@ -30,6 +30,12 @@ from medmol_diffusion.core.denoiser import (
     X,
     check_zero_snr,
 )
+from medmol_diffusion.core.distillation import (
+    ddim_target,
+    ddim_weights,
+    distillation_loss,
+    draw_transition,
+)
 from medmol_diffusion.core.edit import (
     edit,
 )
@@ -222,8 +228,12 @@ __all__ = [
     "alpha",
     "check_zero_snr",
     "continuous_integrand",
+    "ddim_target",
+    "ddim_weights",
     "denoising_loss",
     "diffuse",
+    "distillation_loss",
+    "draw_transition",
     "edit",
     "elbo",
     "flow",

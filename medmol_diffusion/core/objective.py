@@ -134,7 +134,7 @@ def denoising_loss(
 ) -> Tensor:
     """[B] weighted squared error per degree of freedom, plus the weighting's offset."""
     prediction, eps, gamma_derivative = draw(denoiser, levels, space, x, generator, condition)
-    loss = _per_dim(prediction, x, eps, weighting, gamma_derivative)
+    loss = error_per_dim(prediction, x, eps, weighting, gamma_derivative)
     return loss + schedule_loss(levels, prediction, x, eps, gamma_derivative)
 
 
@@ -174,15 +174,17 @@ def hybrid_loss(
     prediction = denoiser(diffuse(x, eps, gamma), gamma, space, condition)
     if prediction.x_variance is None:
         raise ValueError("the hybrid loss teaches a variance that this denoiser does not predict: use VarianceDenoiser")
-    error = _per_dim(prediction, x, eps, weighting, schedule.derivative((step + 1) / transitions).detach())
+    error = error_per_dim(prediction, x, eps, weighting, schedule.derivative((step + 1) / transitions).detach())
     # The bound would rather teach the loud levels than the mean: only the variance sees it.
     fixed_mean = replace(prediction, output=prediction.output.detach())
     kl = space.sum(transition_kl(fixed_mean, x, eps, schedule.gamma(step / transitions).detach())) / space.dim().to(x)
     return error + bound_weight * transitions * kl
 
 
-def _per_dim(prediction: Prediction, x: Tensor, eps: Tensor, weighting: Weighting, gamma_derivative: Tensor) -> Tensor:
-    """[B] weighted squared error per degree of freedom, plus the weighting's offset."""
+def error_per_dim(
+    prediction: Prediction, x: Tensor, eps: Tensor, weighting: Weighting, gamma_derivative: Tensor | None = None
+) -> Tensor:
+    """[B] weighted squared error per degree of freedom, plus the weighting's offset. Args: as for weighted_error."""
     space = prediction.space
     error = space.sum(weighted_error(prediction, x, eps, weighting, gamma_derivative)) / space.dim().to(x)
     return error + weighting.offset(prediction.gamma).to(error)

@@ -191,7 +191,7 @@ def zero_terminal_snr(log_alpha2: Tensor) -> Tensor:
     return log_alpha2 + (shift - shift[0])
 
 
-def _table(beta: Tensor, zero_snr: bool) -> Tensor:
+def gammas_of(beta: Tensor, zero_snr: bool = False) -> Tensor:
     """The gammas of alpha_i^2 = prod_{j <= i} (1 - beta_j)."""
     log_alpha2 = torch.log1p(-beta).cumsum(0)
     if zero_snr:
@@ -210,7 +210,7 @@ class DDPMLinear(Tabulated):
     def __init__(
         self, beta_start: float = 1e-4, beta_end: float = 2e-2, steps: int = 1000, zero_snr: bool = False
     ) -> None:
-        super().__init__(_table(torch.linspace(beta_start, beta_end, steps, dtype=torch.float64), zero_snr))
+        super().__init__(gammas_of(torch.linspace(beta_start, beta_end, steps, dtype=torch.float64), zero_snr))
 
 
 class ScaledLinear(Tabulated):
@@ -225,7 +225,7 @@ class ScaledLinear(Tabulated):
         self, beta_start: float = 0.0015, beta_end: float = 0.0195, steps: int = 1000, zero_snr: bool = False
     ) -> None:
         root = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64)
-        super().__init__(_table(root.square(), zero_snr))
+        super().__init__(gammas_of(root.square(), zero_snr))
 
 
 class Polynomial(Tabulated):

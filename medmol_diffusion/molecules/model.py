@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from medmol_diffusion.core import (
     WEIGHTINGS,
@@ -16,11 +15,13 @@ from medmol_diffusion.core import (
     PerBlock,
     Polynomial,
     Preconditioned,
+    Prediction,
     Product,
     Schedule,
     Space,
     Streams,
     UniformTime,
+    Weighting,
     X,
 )
 from medmol_diffusion.core.noise import Randomness
@@ -116,9 +117,17 @@ class MoleculeDiffusion(DiffusionModel):
             ),
         )
 
+    @property
+    def vocabulary(self) -> dict[str, Any]:
+        return {"elements": list(self.layout.elements)}
+
     def open_data(self, path: str) -> MoleculeData:
         """All molecules of a file that are made of the model's elements."""
         return MoleculeData(path, elements=list(self.layout.elements), validation=0.0, test=0.0)
+
+    def encode(self, batch: MoleculeBatch) -> tuple[Product, Tensor]:
+        """(space, clean state x [B, D])."""
+        return self.layout.encode(batch)[:2]
 
     def prepare(self, data: Any) -> None:
         """Measure p(N) and the positions' standard deviation on the training molecules of a MoleculeData."""
@@ -128,16 +137,34 @@ class MoleculeDiffusion(DiffusionModel):
 
     def loss(self, batch: MoleculeBatch, generator: Randomness) -> Tensor:
         """[B] weighted squared error of the positions per degree of freedom, plus the cross-entropy of an element."""
-        space, x, data = self.layout.encode(batch)
+        space, x = self.encode(batch)
         prediction, eps, gamma_derivative = draw(self.denoiser, self.levels, space, x, generator)
-        error = weighted_error(prediction, x, eps, self.weighting, gamma_derivative)
-        positions = space.blocks["positions"]
-        squared = positions.sum(space.split(error)["positions"]) / positions.dim().to(x)
-        squared = squared + self.weighting.offset(prediction.gamma).to(x)
-        logits = space.split(prediction.output)["elements"]
-        entropy = F.cross_entropy(logits.transpose(1, 2), data["elements"], reduction="none") * batch.mask
-        loss = squared + self.element_weight * entropy.sum(1) / batch.mask.sum(1)
-        return loss + schedule_loss(self.levels, prediction, x, eps, gamma_derivative)
+        error = self.error(prediction, x, eps, self.weighting, gamma_derivative)
+        return error + schedule_loss(self.levels, prediction, x, eps, gamma_derivative)
+
+    def error(
+        self,
+        prediction: Prediction,
+        x: Tensor,
+        eps: Tensor,
+        weighting: Weighting,
+        gamma_derivative: Tensor | None = None,
+    ) -> Tensor:
+        """[B] weighted squared error of the positions per degree of freedom, plus KL(p || softmax(logits)) per atom.
+
+        p is the elements block of x: the one-hot of the data, which makes the divergence a cross-entropy, or the
+        distribution that a teacher holds. Charges are the means of the same logits and need no term of their own.
+        """
+        space = prediction.space
+        assert isinstance(space, Product)
+        squared_error = weighted_error(prediction, x, eps, weighting, gamma_derivative)
+        positions, elements = space.blocks["positions"], space.blocks["elements"]
+        squared = positions.sum(space.split(squared_error)["positions"]) / positions.dim().to(x)
+        squared = squared + weighting.offset(prediction.gamma).to(x)
+        p = ELEMENT_SCALE * space.split(x)["elements"]
+        log_q = torch.log_softmax(space.split(prediction.output)["elements"], -1)
+        divergence = elements.sum(torch.xlogy(p, p) - p * log_q) * (len(self.layout.elements) / elements.dim()).to(x)
+        return squared + self.element_weight * divergence
 
     def observed(self, batch: "MoleculeBatch | list[Molecule]") -> Observed:
         """What -log p(molecule) reads, and its own term size = -log p(N).

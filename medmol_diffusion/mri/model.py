@@ -143,6 +143,10 @@ class VolumeDiffusion(DiffusionModel):
         """The network, read as the residual F of the Wiener filter of the spectrum."""
         return NetworkDenoiser(self.network, Preconditioned(self.spectrum))
 
+    @property
+    def vocabulary(self) -> dict[str, Any]:
+        return {"shape": list(self.grid.shape), "intensity_levels": self.grid.levels, "spacing": self.grid.spacing}
+
     def open_data(self, path: str) -> VolumeData:
         """All scans of a folder, on the model's grid."""
         grid = self.grid

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core.sampler import GRIDS
-from medmol_diffusion.core.schedule import Tabulated
+from medmol_diffusion.core.schedule import Tabulated, gammas_of
 from medmol_diffusion.errors import InputError
 
 
@@ -36,6 +35,7 @@ BETAS: dict[str, Callable[..., Tensor]] = {
     "sigmoid_beta": _sigmoid,
     "cosine": _cosine,
 }
+SPACINGS = ("time", "gamma")
 
 
 class MonaiSchedule(Tabulated):
@@ -67,8 +67,7 @@ class MonaiSchedule(Tabulated):
             raise InputError(f"schedule '{name}' does not take {sorted(arguments)}: leave out what it lacks") from error
         if not ((beta > 0) & (beta < 1)).all():
             raise InputError(f"schedule '{name}' with {arguments} leaves (0, 1): every beta must lie inside")
-        log_alpha2 = torch.log1p(-beta).cumsum(0)
-        super().__init__(torch.log(-torch.expm1(log_alpha2)) - log_alpha2)
+        super().__init__(gammas_of(beta))
 
     def timestep(self, gamma: Tensor) -> Tensor:
         """[B] float64: the place of ``gamma`` in the table, exact at its entries and linear in gamma between them.
@@ -94,8 +93,8 @@ class MonaiSchedule(Tabulated):
         """
         if not 1 <= steps <= len(self.table):
             raise InputError(f"steps = {steps} must lie in 1 .. {len(self.table)}, the timesteps the network knows")
-        if spacing not in GRIDS:
-            raise InputError(f"unknown spacing '{spacing}': choose one of {', '.join(GRIDS)}")
+        if spacing not in SPACINGS:
+            raise InputError(f"unknown spacing '{spacing}': choose one of {', '.join(SPACINGS)}")
         table = self.table.cpu()
         if spacing == "gamma":
             even = torch.linspace(self.gamma_1, self.gamma_0, steps, dtype=torch.float64)

@@ -13,14 +13,19 @@ from medmol_diffusion.core import (
     Denoiser,
     Elbo,
     FixedGrid,
+    Native,
+    Prediction,
     Schedule,
     Space,
     Streams,
+    Weighting,
+    draw_transition,
     elbo,
     iwae,
     probability_flow_nll,
 )
 from medmol_diffusion.core.noise import Randomness
+from medmol_diffusion.core.objective import error_per_dim
 from medmol_diffusion.core.observation import Observation
 from medmol_diffusion.errors import InputError
 
@@ -64,6 +69,7 @@ class DiffusionModel(nn.Module, ABC):
     """Noise draws per example that make a table worth reading."""
 
     schedule: Schedule
+
     baseline_name: str = ""
     """The simple model of the same data that a bound must beat to say anything."""
 
@@ -77,6 +83,11 @@ class DiffusionModel(nn.Module, ABC):
     def denoiser(self) -> Denoiser:
         """The network and the reading of its output."""
 
+    @property
+    @abstractmethod
+    def vocabulary(self) -> dict[str, Any]:
+        """What a state stands for, by the names of the constructor: models that differ in it speak of other things."""
+
     def prepare(self, data: Any) -> None:
         """Measure on the training data what the model needs to know of them before training; called once."""
 
@@ -85,8 +96,59 @@ class DiffusionModel(nn.Module, ABC):
         """A data module that brings all of ``path``, as this model needs it, in its training part."""
 
     @abstractmethod
+    def encode(self, batch: Any) -> tuple[Space, Tensor]:
+        """(space, clean state x [B, ...])."""
+
+    @abstractmethod
     def loss(self, batch: Any, generator: Randomness) -> Tensor:
         """[B] training loss."""
+
+    def error(
+        self,
+        prediction: Prediction,
+        x: Tensor,
+        eps: Tensor,
+        weighting: Weighting,
+        gamma_derivative: Tensor | None = None,
+    ) -> Tensor:
+        """[B] how far a prediction is from (x, eps): weighted squared error of the output per degree of freedom, plus
+        the weighting's offset. Args: as for core.objective.weighted_error."""
+        return error_per_dim(prediction, x, eps, weighting, gamma_derivative)
+
+    def distillation_loss(
+        self, batch: Any, teacher: "DiffusionModel", steps: int, substeps: int, generator: Randomness
+    ) -> Tensor:
+        """[B] error against what one DDIM step must say to land where ``substeps`` steps of the teacher land.
+
+        The model learns the ``steps`` transitions of its own sampler (core.distillation_loss, Salimans & Ho 2022), with
+        the weight that does not vanish at pure noise.
+        """
+        space, x = self.encode(batch)
+        prediction, x_target, eps_target = draw_transition(
+            self.denoiser, teacher.denoiser, self.schedule, steps, substeps, space, x, generator
+        )
+        return self.error(prediction, x_target, eps_target, Native())
+
+    def learn_from(self, teacher: "DiffusionModel", name: str) -> None:
+        """Begin as ``teacher``, called ``name``: its weights, and what was measured on its training data.
+
+        Raises:
+            InputError: the teacher is a model of another kind, of other things, or of another architecture.
+        """
+        if type(teacher) is not type(self):
+            raise InputError(f"the teacher {name} is a {type(teacher).__name__}, not a {type(self).__name__}")
+        for field, value in self.vocabulary.items():
+            if (other := teacher.vocabulary[field]) != value:
+                raise InputError(
+                    f"the teacher {name} has {field} {other}, the model {value}: give the model the teacher's"
+                )
+        try:
+            self.load_state_dict(teacher.state_dict())
+        except RuntimeError as error:
+            raise InputError(
+                f"the teacher {name} has another architecture than the model: copy model.model from its config.yaml "
+                f"({str(error).splitlines()[-1].strip()})"
+            ) from error
 
     @abstractmethod
     def observed(self, batch: Any) -> Observed:

@@ -13,10 +13,11 @@ from medmol_diffusion.core import Elbo
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.model import DiffusionModel
 from medmol_diffusion.training.names import LEARNING_RATE, TRAIN_LOSS, validation_metrics
+from medmol_diffusion.training.saved import load_model
 
 
 class DiffusionTask(pl.LightningModule):
-    """Trains model.loss, validates model.elbo.
+    """Trains model.loss, or model.distillation_loss where there is a teacher; validates model.elbo.
 
     The noise of a step is drawn from (seed, step, batch, rank) alone, so that a resumed run draws what the
     uninterrupted one would have; the noise of validation from (seed, the item's index).
@@ -30,6 +31,13 @@ class DiffusionTask(pl.LightningModule):
         transitions: T of the validation bound; 0 for the continuous-time bound.
         draws: noise draws per validation example.
         seed: of the training and validation noise.
+        teacher: a run folder or an exported folder of the same architecture. The model begins as the teacher, keeps
+            what the teacher measured on its data, and learns to sample in fewer steps.
+        student_steps: N, the DDIM steps that the model is to sample in.
+        teacher_steps: a multiple of N, the DDIM steps of the teacher that it learns to do as well as; 2 N when None.
+
+    Raises:
+        InputError: the teacher cannot be used, or the numbers of steps do not fit.
     """
 
     def __init__(
@@ -42,22 +50,48 @@ class DiffusionTask(pl.LightningModule):
         transitions: int = 0,
         draws: int = 1,
         seed: int = 0,
+        teacher: str | None = None,
+        student_steps: int | None = None,
+        teacher_steps: int | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.teacher, self.student_steps, self.substeps = teacher, student_steps or 0, 2
+        if teacher is None:
+            if student_steps is not None or teacher_steps is not None:
+                raise InputError("model.student_steps and model.teacher_steps need a model.teacher to learn from")
+        else:
+            if student_steps is None or student_steps < 1:
+                raise InputError("model.teacher needs model.student_steps, at least 1: how few steps to learn")
+            self.substeps, rest = divmod(2 * student_steps if teacher_steps is None else teacher_steps, student_steps)
+            if rest or self.substeps < 2:
+                raise InputError(
+                    f"model.teacher_steps = {teacher_steps} must be model.student_steps = {student_steps} times 2 or "
+                    "more: one step of the student does several of the teacher"
+                )
+            model.learn_from(load_model(teacher), teacher)
         self.learning_rate, self.warmup_steps, self.decay_steps = learning_rate, warmup_steps, decay_steps
         self.weight_decay, self.transitions, self.draws, self.seed = weight_decay, transitions, draws, seed
         self._bounds: list[Elbo] = []
 
     def setup(self, stage: str) -> None:
-        if stage == "fit":
+        if stage == "fit" and self.teacher is None:
             self.model.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def on_train_start(self) -> None:
+        if self.teacher is not None:
+            # In a tuple the teacher is no part of the task: neither trained, nor averaged, nor saved with it.
+            self._teachers = (load_model(self.teacher).to(self.device),)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         place = (self.seed, self.global_step, batch_idx, self.global_rank)
         digest = hashlib.sha256(repr(place).encode()).digest()
         generator = torch.Generator(self.device).manual_seed(int.from_bytes(digest[:7], "big"))
-        loss = self.model.loss(batch, generator)
+        if self.teacher is None:
+            loss = self.model.loss(batch, generator)
+        else:
+            (teacher,) = self._teachers
+            loss = self.model.distillation_loss(batch, teacher, self.student_steps, self.substeps, generator)
         if not torch.isfinite(loss).all():
             bad = (~torch.isfinite(loss)).nonzero()[:, 0].tolist()
             names = getattr(batch, "names", None) or batch.index.tolist()

@@ -160,6 +160,11 @@ def _card(model: DiffusionModel, source: Path, out: Path) -> str:
         arguments = run["data"].get("init_args") or {}
         name = Path(arguments["path"]).name if arguments.get("path") else "embedded data"
         facts.append(("trained on", f"{name} ({run['data']['class_path'].rpartition('.')[2]})"))
+    how, options = "", ""
+    if (run.get("model") or {}).get("teacher"):
+        few = run["model"]["student_steps"]
+        facts.append(("distilled", f"to {few} DDIM steps, from {Path(run['model']['teacher']).name}"))
+        how, options = f" --sampler ddim --steps {few}", f', sampler="ddim", steps={few}'
     if (source / CHECKPOINT).is_file():
         steps = torch.load(source / CHECKPOINT, map_location="cpu", weights_only=True)["global_step"]
         facts.append(("optimiser steps", f"{steps:,}; the weights are their moving average"))
@@ -172,14 +177,14 @@ def _card(model: DiffusionModel, source: Path, out: Path) -> str:
             "|---|---|",
             *(f"| {name} | {value} |" for name, value in facts),
             "",
-            f"    medmol sample {out.name} -o ...",
+            f"    medmol sample {out.name}{how} -o ...",
             f"    medmol validate {out.name} --data ...",
             "",
             "```python",
             f"from {module} import {kind.__name__}",
             "",
             f'model = {kind.__name__}.from_pretrained("{out.name}")',
-            "samples = model.sample(4, seed=0)",
+            f"samples = model.sample(4, seed=0{options})",
             "```",
             "",
         ]
