@@ -17,17 +17,8 @@ from medmol_diffusion.core.corrector import (
 )
 from medmol_diffusion.core.denoiser import (
     Denoiser,
-    Eps,
-    FlowVelocity,
-    Logits,
     NetworkDenoiser,
-    Parameterization,
-    PerBlock,
-    Preconditioned,
     Prediction,
-    Score,
-    V,
-    X,
     check_zero_snr,
 )
 from medmol_diffusion.core.distillation import (
@@ -95,6 +86,17 @@ from medmol_diffusion.core.ode import (
     DormandPrince,
     FixedGrid,
     Solver,
+)
+from medmol_diffusion.core.parameterization import (
+    Eps,
+    FlowVelocity,
+    Logits,
+    Parameterization,
+    PerBlock,
+    Preconditioned,
+    Score,
+    V,
+    X,
 )
 from medmol_diffusion.core.probability_flow import (
     flow,

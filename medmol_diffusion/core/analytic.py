@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core.denoiser import Denoiser, Prediction, V
+from medmol_diffusion.core.denoiser import Denoiser, Prediction
+from medmol_diffusion.core.parameterization import V
 from medmol_diffusion.core.schedule import alpha, sigma
 from medmol_diffusion.core.space import Space
 

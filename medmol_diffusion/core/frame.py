@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medmol_diffusion.core.denoiser import Denoiser, Eps, Parameterization, Prediction, V, X
+from medmol_diffusion.core.denoiser import Denoiser, Prediction
+from medmol_diffusion.core.parameterization import Eps, Parameterization, V, X
 from medmol_diffusion.core.schedule import alpha, per_example, sigma
 from medmol_diffusion.core.space import Space
 

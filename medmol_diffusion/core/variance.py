@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medmol_diffusion.core.denoiser import Denoiser, Parameterization, Prediction
+from medmol_diffusion.core.denoiser import Denoiser, Prediction
+from medmol_diffusion.core.parameterization import Parameterization
 from medmol_diffusion.core.schedule import alpha, per_example, sigma
 from medmol_diffusion.core.space import Product, Space, ZeroCentre
 
