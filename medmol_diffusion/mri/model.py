@@ -27,6 +27,7 @@ from medmol_diffusion.core.observation import DiscretizedGaussian
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.data import VolumeBatch, VolumeData
 from medmol_diffusion.mri.first_stage import Haar
+from medmol_diffusion.mri.network import VolumeNetwork
 from medmol_diffusion.mri.region import known_voxels
 from medmol_diffusion.mri.spectrum import CosineSpace, Spectrum
 from medmol_diffusion.mri.transforms import Grid, Prepared
@@ -39,32 +40,6 @@ SHRINKAGE = 4
 """The mean of a voxel leans on that of all voxels as if so many more scans had it there."""
 EXTENTS = 64
 """How many sizes of training scans a model remembers; samples draw theirs from them."""
-
-
-class VolumeNetwork(nn.Module):
-    """A U-Net behind the core's network signature: cosine coefficients in and out, wavelet channels inside.
-
-    The U-Net sees the wavelet coefficients y of the whitened scan and log(y^2 + FLOOR), and answers with an offset a
-    and a gain b for each: the output is a + b y. Wavelet coefficients of images are close to Gaussian with a variance
-    that changes from place to place, and for such data the best denoiser is a local gain (Portilla et al. 2003); a
-    U-Net of a few normalised channels would have to learn to multiply before it could say that.
-
-    Args:
-        network: from 2 x 8^levels channels to as many.
-        first_stage: the wavelet packet.
-    """
-
-    FLOOR = 0.05
-
-    def __init__(self, network: nn.Module, first_stage: Haar) -> None:
-        super().__init__()
-        self.network, self.first_stage = network, first_stage
-
-    def forward(self, z: Tensor, gamma: Tensor, space: CosineSpace, condition: Any = None) -> Tensor:
-        y = self.first_stage.encode(space.decode(z))
-        energy = (y.square() + self.FLOOR).log()
-        offset, gain = self.network(torch.cat([y, energy], 1), gamma, condition).chunk(2, 1)
-        return space.encode(self.first_stage.decode(offset + gain * y))
 
 
 class VolumeDiffusion(DiffusionModel):
