@@ -47,5 +47,5 @@ class Langevin(Stepper):
             # sqrt(e) / sigma = r sqrt(2 d) / |eps_hat|
             stride = self.snr * torch.sqrt(2 * space.dim() / space.squared_norm(eps).double())
             drift, spread = stride.square() * sigma(gamma_s), stride * sigma(gamma_s) * 2**0.5
-            z = z - per_example(drift, z) * eps + per_example(spread, z) * noise()
+            z = torch.addcmul(z, per_example(-drift, z), eps).addcmul_(per_example(spread, z), noise())
         return z, past

@@ -9,9 +9,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from medmol_diffusion.core.schedule import alpha, log_alpha_squared, per_example
-from medmol_diffusion.core.stepper import DrawNoise, Past, Predict, Stepper, held, heun_step
+from medmol_diffusion.core.schedule import alpha, log_alpha_squared
+from medmol_diffusion.core.stepper import DrawNoise, Past, Predict, Stepper, combine, held, heun_step
 
 # e^-h is zero in double precision from here on; an infinite h in e^-h h^k would be NaN instead.
 _FAR = 800.0
@@ -29,11 +30,11 @@ class DPMSolver2M(Stepper):
     ) -> tuple[Tensor, Past | None]:
         x = predict(z, gamma_t).x
         decay, gain, _ = held(gamma_t, gamma_s)
-        direction = x
-        if past is not None:
-            half_ratio = (gamma_t - gamma_s) / (2 * (past.gammas[0] - gamma_t))
-            direction = x + per_example(half_ratio, z) * (x - past.values[0])
-        return per_example(decay, z) * z + per_example(gain, z) * direction, Past((gamma_t,), (x,))
+        remembered = Past((gamma_t,), (x,))
+        if past is None:
+            return combine((decay, gain), (z, x)), remembered
+        slope = gain * (gamma_t - gamma_s) / (2 * (past.gammas[0] - gamma_t))
+        return combine((decay, gain + slope, -slope), (z, x, past.values[0])), remembered
 
 
 class DPMSolver3M(Stepper):
@@ -64,9 +65,10 @@ class DPMSolver3M(Stepper):
         if past is None and not self.eta:
             return heun_step(z, prediction, gamma_s, predict), remembered
         decay, _, spread = held(gamma_t, gamma_s, self.eta)
-        z_s = per_example(decay, z) * z
-        z_s = z_s + per_example(alpha(gamma_s), z) * _decaying_integral(gamma_t, gamma_s, gammas, values, self.eta)
-        return (z_s + per_example(spread, z) * noise() if self.eta else z_s), remembered
+        weights = _decaying_weights(gamma_t, gamma_s, gammas, self.eta).unbind(1)
+        if not self.eta:
+            return combine((decay, *weights), (z, *values)), remembered
+        return combine((decay, *weights, spread), (z, *values, noise())), remembered
 
 
 class UniPC(Stepper):
@@ -91,14 +93,15 @@ class UniPC(Stepper):
         self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
     ) -> tuple[Tensor, Past | None]:
         gammas, values = _remembered(gamma_t, predict(z, gamma_t).x, past, self.order + 1)
-        if past is not None and past.integral is not None:
-            corrected = _decaying_integral(past.gammas[0], gamma_t, gammas, values)
-            z = z + per_example(alpha(gamma_t), z) * (corrected - past.integral)
-        gammas, values = gammas[: self.order], values[: self.order]
-        integral = _decaying_integral(gamma_t, gamma_s, gammas, values)
+        known = len(gammas[: self.order])
         decay, _, _ = held(gamma_t, gamma_s)
-        z_s = per_example(decay, z) * z + per_example(alpha(gamma_s), z) * integral
-        return z_s, Past(gammas, values, integral)
+        ahead = _decaying_weights(gamma_t, gamma_s, gammas[:known])
+        weights = pad(ahead, (0, len(gammas) - known))
+        if past is not None and past.weights is not None:
+            corrected = _decaying_weights(past.gammas[0], gamma_t, gammas)
+            weights = weights + decay[:, None] * (corrected - pad(past.weights, (1, 0)))
+        z_s = combine((decay, *weights.unbind(1)), (z, *values))
+        return z_s, Past(gammas[:known], values[:known], ahead)
 
 
 class PLMS(Stepper):
@@ -121,8 +124,8 @@ class PLMS(Stepper):
         places = [torch.exp(gamma / 2) - end for gamma in gammas]
         moments = [-(places[0] ** (k + 1)) / (k + 1) for k in range(len(places))]
         shrink = torch.exp(0.5 * (log_alpha_squared(gamma_s) - log_alpha_squared(gamma_t)))
-        integral = _newton_integral(places, values, moments)
-        return per_example(shrink, z) * z + per_example(alpha(gamma_s), z) * integral, remembered
+        weights = alpha(gamma_s)[:, None] * _polynomial_weights(places, moments)
+        return combine((shrink, *weights.unbind(1)), (z, *values)), remembered
 
 
 def _remembered(
@@ -134,34 +137,38 @@ def _remembered(
     return (gamma, *past.gammas)[:levels], (value, *past.values)[:levels]
 
 
-def _decaying_integral(
-    gamma_t: Tensor, gamma_s: Tensor, gammas: tuple[Tensor, ...], values: tuple[Tensor, ...], eta: float = 0.0
-) -> Tensor:
-    """The integral over v = lambda - lambda_s from -h to 0 of k e^(k v) p(v), k = 1 + eta, p through the values."""
+def _decaying_weights(gamma_t: Tensor, gamma_s: Tensor, gammas: tuple[Tensor, ...], eta: float = 0.0) -> Tensor:
+    """[B, levels] of the values at ``gammas``: alpha_s times the integral over v = lambda - lambda_s from -h to 0 of
+    k e^(k v) p(v), k = 1 + eta, p the polynomial through the values."""
     k = 1 + eta
     h = ((gamma_t - gamma_s) / 2).clamp(max=_FAR)
+    start = torch.exp(-k * h)
     moments = [-torch.expm1(-k * h)]
     for j in range(1, len(gammas)):  # by parts
-        moments.append(-((-h) ** j) * torch.exp(-k * h) - (j / k) * moments[-1])
-    return _newton_integral([(gamma_s - gamma) / 2 for gamma in gammas], values, moments)
+        moments.append(-((-h) ** j) * start - (j / k) * moments[-1])
+    return alpha(gamma_s)[:, None] * _polynomial_weights([(gamma_s - gamma) / 2 for gamma in gammas], moments)
 
 
-def _newton_integral(places: list[Tensor], values: tuple[Tensor, ...], moments: list[Tensor]) -> Tensor:
-    """The integral of w(v) p(v), p the polynomial with p(places[i]) = values[i], moments[k] = integral of w v^k.
+def _polynomial_weights(places: list[Tensor], moments: list[Tensor]) -> Tensor:
+    """[B, levels] weights W with sum_i W_i values[i] the integral of w(v) p(v), p the polynomial with p(places[i]) =
+    values[i], moments[k] = integral of w v^k.
 
-    Newton's form: p = sum_j f[v_0 .. v_j] prod_(i < j) (v - v_i), with divided differences f and, for their weights,
-    the moments of w times the product. Only the last place may be infinite. The degree is j where the integral reaches,
-    from places[0] to 0, no further than 2 / j times the places that the j-th difference is made of, twice as far as on
-    an even grid, and so for every degree below: thrown further, a polynomial is worse than one of a lower degree. Only
-    a coarse grid whose steps more than double meets that, so no order is lost.
+    Newton's form: p = sum_j f[v_0 .. v_j] prod_(i < j) (v - v_i). The moments of w times these products weigh the
+    divided differences f[v_0 .. v_j] = sum_(i <= j) values[i] / prod_(l <= j, l != i) (v_i - v_l). Only the last place
+    may be infinite. The degree is j where the integral reaches, from places[0] to 0, no further than 2 / j times the
+    places that the j-th difference is made of, twice as far as on an even grid, and so for every degree below: thrown
+    further, a polynomial is worse than one of a lower degree. Only a coarse grid whose steps more than double meets
+    that, so no order is lost.
     """
-    like, differences = values[0], list(values)
-    total, near = per_example(moments[0], like) * like, torch.ones_like(places[0], dtype=torch.bool)
-    for j in range(1, len(values)):
-        slopes = [1 / (near - far) for near, far in zip(places, places[j:], strict=False)]
-        steps = zip(slopes, pairwise(differences), strict=True)
-        differences = [per_example(slope, like) * (near - far) for slope, (near, far) in steps]
-        moments = [above - places[j - 1] * below for below, above in pairwise(moments)]
-        near = near & (j * places[0].abs() <= 2 * (places[0] - places[j]).abs())
-        total = total + per_example(torch.where(near, moments[0], 0.0), like) * differences[0]
-    return total
+    if len(places) == 1:
+        return moments[0][:, None]
+    v, newton = torch.stack(places, 1), [moments[0]]
+    for place in places[:-1]:
+        moments = [above - place * below for below, above in pairwise(moments)]
+        newton.append(moments[0])
+    gaps = v[:, :, None] - v[:, None, :]
+    gaps.diagonal(dim1=1, dim2=2).fill_(1.0)
+    differences = gaps.reciprocal().cumprod(2).triu()  # [B, i, j]: of values[i] in the j-th
+    degrees = torch.arange(len(places), device=v.device)
+    near = (degrees * v[:, :1].abs() <= 2 * gaps[:, 0].abs()).cumprod(1)
+    return (differences * (near * torch.stack(newton, 1))[:, None]).sum(2)

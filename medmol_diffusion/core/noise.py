@@ -6,6 +6,8 @@ from torch import Tensor
 # Odd 64-bit constants that spread neighbouring (seed, index) pairs over the generator's seeds.
 _SEED_MIX, _INDEX_MIX = 0x9E3779B97F4A7C15, 0xD1B54A32D192ED03
 _GOLDEN_RATIO = 0.6180339887498949
+# torch makes normals on the CPU from blocks of so many uniforms, and makes a last, smaller block anew.
+_BLOCK = 16
 
 
 class Streams:
@@ -35,9 +37,15 @@ class Streams:
     def __len__(self) -> int:
         return len(self.generators)
 
-    def normal(self, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> list[Tensor]:
-        """One standard normal tensor per item, of the item's own shape."""
-        return [torch.randn(s, generator=g, dtype=dtype) for s, g in zip(shapes, self.generators, strict=True)]
+    def normals(self, sizes: list[int], count: int, dtype: torch.dtype) -> list[Tensor]:
+        """[count, size] standard normals for every item, ``count`` draws of as many numbers as the item has.
+
+        A generator is asked for whole blocks of 16 numbers, which are the same in one call or in several: what an item
+        draws does not depend on how far ahead it is drawn.
+        """
+        blocks = [(count, -(-size // _BLOCK) * _BLOCK) for size in sizes]
+        drawn = [torch.randn(s, generator=g, dtype=dtype) for s, g in zip(blocks, self.generators, strict=True)]
+        return [numbers[:, :size] for numbers, size in zip(drawn, sizes, strict=True)]
 
     def uniform(self) -> Tensor:
         """[B] one uniform per item, float64."""
@@ -50,8 +58,8 @@ Randomness = torch.Generator | Streams
 def standard_normal(like: Tensor, generator: Randomness) -> Tensor:
     """eps ~ N(0, I) of the shape, dtype and device of ``like`` [B, ...]."""
     if isinstance(generator, Streams):
-        item = tuple(like.shape[1:])
-        return torch.stack(generator.normal([item] * len(like), like.dtype)).to(like.device)
+        drawn = generator.normals([like[0].numel()] * len(like), 1, like.dtype)
+        return torch.cat(drawn).reshape(like.shape).to(like.device)
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
 
 

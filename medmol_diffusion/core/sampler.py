@@ -4,6 +4,7 @@ A grid is a vector of gammas; the loop visits its consecutive pairs (t, s). A ri
 """
 
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from medmol_diffusion.core.stepper import Past, Stepper
 
 GRIDS = ("time", "trailing", "gamma", "karras")
 KARRAS_RHO = 7.0
+# Noise is drawn this many steps ahead, fewer where the states have more numbers than this.
+_AHEAD, _AHEAD_NUMBERS = 16, 2**18
 
 
 def grid(schedule: Schedule, steps: int, kind: str = "time", start: float = 1.0, end: float = 0.0) -> Tensor:
@@ -68,6 +71,7 @@ def sample(
     """Run ``stepper`` over the consecutive pairs of ``gammas`` from the state z at gammas[0]; returns z at gammas[-1].
 
     Nothing here or in a stepper waits for the device. A generator on the CPU draws there, and its noise is copied.
+    Streams are asked for the noise of several steps at once; how many changes no sample.
 
     Args:
         denoiser: the model.
@@ -87,14 +91,17 @@ def sample(
         return denoiser(state, gamma, space, condition)
 
     def noise() -> Tensor:
-        return space.noise(like, generator)
+        if not drawn:
+            drawn.extend(space.noises(like, generator, min(ahead, steps - done)))
+        return drawn.popleft()
 
     check_zero_snr(denoiser, gammas.max().item())
     levels = gammas.to(z.device)[:, None].expand(-1, len(z))
-    like = z
+    steps, ahead = len(gammas) - 1, max(1, min(_AHEAD, _AHEAD_NUMBERS // z.numel()))
+    like, drawn = z, deque[Tensor]()
     past: Past | None = None
-    for i in range(len(gammas) - 1):
-        z, past = stepper(z, levels[i], levels[i + 1], predict, noise, past)
+    for done in range(steps):
+        z, past = stepper(z, levels[done], levels[done + 1], predict, noise, past)
         if progress is not None:
-            progress(i + 1)
+            progress(done + 1)
     return z

@@ -5,7 +5,7 @@ goes through it, so that a degree of freedom is counted once, everywhere.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import torch
@@ -21,19 +21,43 @@ class Space(ABC):
 
     @abstractmethod
     def project(self, v: Tensor) -> Tensor:
-        """Orthogonal projection of ``v`` [B, ...] onto the subspace."""
-
-    @abstractmethod
-    def noise(self, like: Tensor, generator: Randomness) -> Tensor:
-        """eps ~ N(0, projection), of the shape, dtype and device of ``like`` [B, ...]."""
+        """Orthogonal projection of ``v`` [B, ...], or of several such [count, B, ...], onto the subspace."""
 
     @abstractmethod
     def dim(self) -> Tensor:
         """[B] degrees of freedom, float64."""
 
+    @property
+    def numbers(self) -> list[int]:
+        """[B] how many numbers of a state are every example's own: all but its padding."""
+        return [prod(self.shape[1:])] * self.shape[0]
+
+    def fill(self, numbers: list[Tensor]) -> Tensor:
+        """Every example's own numbers, [count, numbers[i]] each -> ``count`` states on the CPU, [count, B, ...]."""
+        return torch.stack(numbers, 1).reshape(-1, *self.shape)
+
+    def noise(self, like: Tensor, generator: Randomness) -> Tensor:
+        """eps ~ N(0, projection), of the shape, dtype and device of ``like`` [B, ...]."""
+        return self.project(self._normals(like, generator, 1)[0])
+
+    def noises(self, like: Tensor, generator: Randomness, count: int) -> Sequence[Tensor]:
+        """What ``count`` calls of ``noise`` give, number for number; from streams at little more than the cost of one.
+
+        With streams an example draws for its own numbers only, so that neither padding nor the batch changes them.
+        """
+        if isinstance(generator, Streams):
+            return self.project(self._normals(like, generator, count)).unbind()
+        return [self.noise(like, generator) for _ in range(count)]
+
     def signs(self, like: Tensor, generator: Randomness) -> Tensor:
         """Projected random signs, of the shape, dtype and device of ``like`` [B, ...]: E[v v^T] is the projection."""
-        return self.project(standard_normal(like, generator).sign())
+        return self.project(self._normals(like, generator, 1)[0].sign())
+
+    def _normals(self, like: Tensor, generator: Randomness, count: int) -> Tensor:
+        """[count, B, ...] standard normals before projection."""
+        if isinstance(generator, Streams):
+            return self.fill(generator.normals(self.numbers, count, like.dtype)).to(like.device)
+        return standard_normal(like.expand(count, *like.shape), generator)
 
     def localise(self, v: Tensor) -> Tensor:
         """A vector of the space in the orthonormal coordinates that have a place, as voxels and atoms do; ``v`` itself
@@ -71,9 +95,6 @@ class Dense(Space):
     def project(self, v: Tensor) -> Tensor:
         return v
 
-    def noise(self, like: Tensor, generator: Randomness) -> Tensor:
-        return standard_normal(like, generator)
-
     def dim(self) -> Tensor:
         return torch.full((self.shape[0],), float(prod(self.shape[1:])), dtype=torch.float64, device=self.device)
 
@@ -99,25 +120,20 @@ class Masked(Space):
         self.rows = mask.flatten(1).sum(1)
         # Kept on the host: drawing noise in a sampling loop must not wait for the device.
         self.counts, self.host_mask = self.rows.tolist(), mask.cpu()
+        self.full = min(self.counts) == prod(mask.shape[1:])
+
+    @property
+    def numbers(self) -> list[int]:
+        return [rows * self.channels for rows in self.counts]
 
     def project(self, v: Tensor) -> Tensor:
-        return v * self.mask[..., None]
+        return v if self.full else v * self.mask[..., None]
 
-    def noise(self, like: Tensor, generator: Randomness) -> Tensor:
-        return self.project(self._normal(like, generator))
-
-    def signs(self, like: Tensor, generator: Randomness) -> Tensor:
-        return self.project(self._normal(like, generator).sign())
-
-    def _normal(self, like: Tensor, generator: Randomness) -> Tensor:
-        """Standard normal before projection."""
-        if isinstance(generator, Streams):
-            # Each item draws for its own rows only, so that padding changes nothing.
-            drawn = generator.normal([(n, self.channels) for n in self.counts], like.dtype)
-            out = torch.zeros(like.shape, dtype=like.dtype)
-            out[self.host_mask] = torch.cat(drawn)
-            return out.to(like.device)
-        return standard_normal(like, generator)
+    def fill(self, numbers: list[Tensor]) -> Tensor:
+        if self.full:
+            return super().fill(numbers)
+        own = torch.cat(numbers, 1)
+        return own.new_zeros(len(own), *self.shape).masked_scatter_(self.host_mask[..., None], own)
 
     def dim(self) -> Tensor:
         return self.rows.double() * self.channels
@@ -140,7 +156,7 @@ class ZeroCentre(Masked):
 
     def project(self, v: Tensor) -> Tensor:
         v = super().project(v)
-        centre = v.sum(1, keepdim=True) / self.rows.to(v)[:, None, None]
+        centre = v.sum(-2, keepdim=True) / self.rows.to(v)[:, None, None]
         return super().project(v - centre)
 
     def restrict(self, v: Tensor, part: Tensor) -> Tensor:
@@ -164,27 +180,29 @@ class Product(Space):
         if len(batch) != 1:
             raise ValueError(f"the blocks of a product disagree on the batch size: {sorted(batch)}")
         self.shape = (batch.pop(), sum(self.sizes))
+        self._numbers = [space.numbers for space in self.blocks.values()]
 
     def split(self, v: Tensor) -> dict[str, Tensor]:
-        """[B, D] -> each block in its own shape, as views."""
-        parts = v.split(self.sizes, dim=1)
-        return {name: part.reshape(space.shape) for (name, space), part in zip(self.blocks.items(), parts, strict=True)}
+        """[..., B, D] -> each block in its own shape, as views."""
+        parts = zip(self.blocks.items(), v.split(self.sizes, dim=-1), strict=True)
+        return {name: part.reshape(*v.shape[:-1], *space.shape[1:]) for (name, space), part in parts}
 
     def join(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """The blocks, in their own shapes -> [B, D]."""
-        return torch.cat([parts[name].flatten(1) for name in self.blocks], dim=1)
+        """The blocks, in their own shapes -> [..., B, D]."""
+        return torch.cat([parts[name].flatten(1 - len(space.shape)) for name, space in self.blocks.items()], dim=-1)
 
     def project(self, v: Tensor) -> Tensor:
         parts = self.split(v)
         return self.join({name: space.project(parts[name]) for name, space in self.blocks.items()})
 
-    def noise(self, like: Tensor, generator: Randomness) -> Tensor:
-        parts = self.split(like)
-        return self.join({name: space.noise(parts[name], generator) for name, space in self.blocks.items()})
+    @property
+    def numbers(self) -> list[int]:
+        return [sum(own) for own in zip(*self._numbers, strict=True)]
 
-    def signs(self, like: Tensor, generator: Randomness) -> Tensor:
-        parts = self.split(like)
-        return self.join({name: space.signs(parts[name], generator) for name, space in self.blocks.items()})
+    def fill(self, numbers: list[Tensor]) -> Tensor:
+        examples = [own.split(sizes, 1) for own, sizes in zip(numbers, zip(*self._numbers, strict=True), strict=True)]
+        blocks = zip(self.blocks.items(), zip(*examples, strict=True), strict=True)
+        return self.join({name: space.fill(list(own)) for (name, space), own in blocks})
 
     def restrict(self, v: Tensor, part: Tensor) -> Tensor:
         parts, kept = self.split(v), self.split(part)

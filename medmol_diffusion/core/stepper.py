@@ -6,7 +6,7 @@ alpha_t, and h is then infinite.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,12 +26,12 @@ class Past:
     Attributes:
         gammas: [B] float64 each, the levels the network was called at.
         values: what the stepper interpolates there: x_hat or eps_hat, [B, ...].
-        integral: the integral that the last step put into the state, [B, ...]; for steppers that correct it later.
+        weights: [B, k] float64, what the last step put of each value into the state; for steppers that correct it.
     """
 
     gammas: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
-    integral: Tensor | None = None
+    weights: Tensor | None = None
 
 
 class Stepper(ABC):
@@ -63,12 +63,11 @@ class Ancestral(Stepper):
         self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
     ) -> tuple[Tensor, Past | None]:
         prediction = predict(z, gamma_t)
-        decay, gain, spread = held(gamma_t, gamma_s, eta=1.0)
-        std = per_example(spread, z)
+        eps, coefficients = noise(), held(gamma_t, gamma_s, eta=1.0)
         if prediction.x_variance is not None:
             c = -torch.expm1(gamma_s - gamma_t)
-            std = std * torch.sqrt(1 + per_example(torch.exp(-gamma_s) * c, z) * prediction.x_variance)
-        return per_example(decay, z) * z + per_example(gain, z) * prediction.x + std * noise(), None
+            eps = eps * torch.sqrt(1 + per_example(torch.exp(-gamma_s) * c, z) * prediction.x_variance)
+        return combine(coefficients, (z, prediction.x, eps)), None
 
 
 class DDIM(Stepper):
@@ -96,8 +95,7 @@ class DDIM(Stepper):
             return flow_step(prediction, gamma_s), None
         v = -torch.expm1(gamma_s - gamma_t).clamp(max=0) * self.eta**2
         along, fresh = sigma(gamma_s) * torch.sqrt(1 - v), sigma(gamma_s) * torch.sqrt(v)
-        mean = per_example(alpha(gamma_s), z) * prediction.x + per_example(along, z) * prediction.eps
-        return mean + per_example(fresh, z) * noise(), None
+        return combine((alpha(gamma_s), along, fresh), (prediction.x, prediction.eps, noise())), None
 
 
 class Euler(Stepper):
@@ -111,7 +109,7 @@ class Euler(Stepper):
         self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
     ) -> tuple[Tensor, Past | None]:
         turn = torch.atan(torch.exp(gamma_s / 2)) - torch.atan(torch.exp(gamma_t / 2))
-        return z + per_example(turn, z) * predict(z, gamma_t).v, None
+        return torch.addcmul(z, per_example(turn, z), predict(z, gamma_t).v), None
 
 
 class Heun(Stepper):
@@ -128,17 +126,25 @@ class Heun(Stepper):
         return heun_step(z, predict(z, gamma_t), gamma_s, predict), None
 
 
+def combine(coefficients: Sequence[Tensor], states: Sequence[Tensor]) -> Tensor:
+    """sum_i c_i z_i of coefficients [B] and states [B, ...], in the states' dtype and one pass over each state."""
+    (first, *others), (state, *states) = coefficients, states
+    total = per_example(first, state) * state
+    for coefficient, state in zip(others, states, strict=True):
+        total.addcmul_(per_example(coefficient, state), state)
+    return total
+
+
 def flow_step(prediction: Prediction, gamma_s: Tensor) -> Tensor:
     """alpha_s x_hat + sigma_s eps_hat, the first-order step of the flow."""
-    z = prediction.z
-    return per_example(alpha(gamma_s), z) * prediction.x + per_example(sigma(gamma_s), z) * prediction.eps
+    return combine((alpha(gamma_s), sigma(gamma_s)), (prediction.x, prediction.eps))
 
 
 def heun_step(z: Tensor, first: Prediction, gamma_s: Tensor, predict: Predict) -> Tensor:
     """(sigma_s / sigma_t) z_t + alpha_s (1 - e^-h) (x_hat_t + x_hat_s) / 2, x_hat_s at the end of DDIM's step."""
     ahead = flow_step(first, gamma_s)
     _, gain, _ = held(first.gamma, gamma_s)
-    return ahead + per_example(gain / 2, z) * (predict(ahead, gamma_s).x - first.x)
+    return torch.addcmul(ahead, per_example(gain / 2, z), predict(ahead, gamma_s).x - first.x)
 
 
 def held(gamma_t: Tensor, gamma_s: Tensor, eta: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:

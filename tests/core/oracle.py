@@ -1,6 +1,7 @@
 """What the identities share: the registry of schedules, the data, and test doubles with exact second moments."""
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -102,6 +103,9 @@ class GivenNoise(Space):
 
     def noise(self, like: Tensor, generator: Randomness) -> Tensor:
         return self.eps.to(like)
+
+    def noises(self, like: Tensor, generator: Randomness, count: int) -> Sequence[Tensor]:
+        return [self.noise(like, generator)] * count
 
     def dim(self) -> Tensor:
         return self.inner.dim()

@@ -124,6 +124,9 @@ class OnBasis(Dense):
     def noise(self, like: Tensor, generator: Randomness) -> Tensor:
         return self.inner.noise(like.new_zeros(self.inner.shape), generator).flatten(1) @ self.basis
 
+    def noises(self, like: Tensor, generator: Randomness, count: int) -> list[Tensor]:
+        return [self.noise(like, generator) for _ in range(count)]
+
 
 @samplers
 def test_v12_fixing_points_of_zero_centre_is_a_mask_on_a_basis_of_the_subspace(sampler: str) -> None:

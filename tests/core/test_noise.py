@@ -34,7 +34,7 @@ def test_what_taken_streams_draw_is_not_drawn_again() -> None:
 
 
 def test_normals_are_standard() -> None:
-    drawn = torch.stack(Streams(0, torch.arange(2000)).normal([(4,)] * 2000, torch.float64)).flatten()
+    drawn = torch.stack(Streams(0, torch.arange(2000)).normals([4] * 2000, 1, torch.float64)).flatten()
     assert kstest(drawn, "norm").pvalue > 0.01
     neighbours = torch.corrcoef(drawn.reshape(2000, 4)[:, 0].unfold(0, 2, 1).T)[0, 1]
     assert abs(neighbours) < 4 / 2000**0.5
