@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from medmol_diffusion.core.schedule import alpha, log_alpha_squared
+from medmol_diffusion.core.schedule import alpha, log_alpha_squared, log_sigma_squared
 from medmol_diffusion.core.stepper import DrawNoise, Past, Predict, Stepper, combine, held, heun_step
 
 # e^-h is zero in double precision from here on; an infinite h in e^-h h^k would be NaN instead.
@@ -94,7 +94,7 @@ class UniPC(Stepper):
     ) -> tuple[Tensor, Past | None]:
         gammas, values = _remembered(gamma_t, predict(z, gamma_t).x, past, self.order + 1)
         known = len(gammas[: self.order])
-        decay, _, _ = held(gamma_t, gamma_s)
+        decay = torch.exp(0.5 * (log_sigma_squared(gamma_s) - log_sigma_squared(gamma_t)))
         ahead = _decaying_weights(gamma_t, gamma_s, gammas[:known])
         weights = pad(ahead, (0, len(gammas) - known))
         if past is not None and past.weights is not None:
@@ -121,8 +121,8 @@ class PLMS(Stepper):
         if past is None:
             return heun_step(z, prediction, gamma_s, predict), remembered
         end = torch.exp(gamma_s / 2)
-        places = [torch.exp(gamma / 2) - end for gamma in gammas]
-        moments = [-(places[0] ** (k + 1)) / (k + 1) for k in range(len(places))]
+        places = torch.exp(torch.stack(gammas, 1) / 2) - end[:, None]
+        moments = [-(places[:, 0] ** (k + 1)) / (k + 1) for k in range(len(gammas))]
         shrink = torch.exp(0.5 * (log_alpha_squared(gamma_s) - log_alpha_squared(gamma_t)))
         weights = alpha(gamma_s)[:, None] * _polynomial_weights(places, moments)
         return combine((shrink, *weights.unbind(1)), (z, *values)), remembered
@@ -142,33 +142,35 @@ def _decaying_weights(gamma_t: Tensor, gamma_s: Tensor, gammas: tuple[Tensor, ..
     k e^(k v) p(v), k = 1 + eta, p the polynomial through the values."""
     k = 1 + eta
     h = ((gamma_t - gamma_s) / 2).clamp(max=_FAR)
-    start = torch.exp(-k * h)
-    moments = [-torch.expm1(-k * h)]
+    moments, start = [-torch.expm1(-k * h)], torch.exp(-k * h)  # start = e^(k v) v^j at v = -h
     for j in range(1, len(gammas)):  # by parts
-        moments.append(-((-h) ** j) * start - (j / k) * moments[-1])
-    return alpha(gamma_s)[:, None] * _polynomial_weights([(gamma_s - gamma) / 2 for gamma in gammas], moments)
+        start = -h * start
+        moments.append(-torch.add(start, moments[-1], alpha=j / k))
+    places = (gamma_s[:, None] - torch.stack(gammas, 1)) / 2
+    return alpha(gamma_s)[:, None] * _polynomial_weights(places, moments)
 
 
-def _polynomial_weights(places: list[Tensor], moments: list[Tensor]) -> Tensor:
-    """[B, levels] weights W with sum_i W_i values[i] the integral of w(v) p(v), p the polynomial with p(places[i]) =
-    values[i], moments[k] = integral of w v^k.
+def _polynomial_weights(places: Tensor, moments: list[Tensor]) -> Tensor:
+    """[B, levels] weights W with sum_i W_i values[i] the integral of w(v) p(v), p the polynomial with p(places[:, i]) =
+    values[i], moments[k] = integral of w v^k; places is [B, levels].
 
     Newton's form: p = sum_j f[v_0 .. v_j] prod_(i < j) (v - v_i). The moments of w times these products weigh the
     divided differences f[v_0 .. v_j] = sum_(i <= j) values[i] / prod_(l <= j, l != i) (v_i - v_l). Only the last place
-    may be infinite. The degree is j where the integral reaches, from places[0] to 0, no further than 2 / j times the
+    may be infinite. The degree is j where the integral reaches, from v_0 to 0, no further than 2 / j times the
     places that the j-th difference is made of, twice as far as on an even grid, and so for every degree below: thrown
     further, a polynomial is worse than one of a lower degree. Only a coarse grid whose steps more than double meets
     that, so no order is lost.
     """
-    if len(places) == 1:
+    levels = places.shape[1]
+    if levels == 1:
         return moments[0][:, None]
-    v, newton = torch.stack(places, 1), [moments[0]]
-    for place in places[:-1]:
-        moments = [above - place * below for below, above in pairwise(moments)]
+    newton = [moments[0]]
+    for place in places.unbind(1)[:-1]:
+        moments = [torch.addcmul(above, place, below, value=-1) for below, above in pairwise(moments)]
         newton.append(moments[0])
-    gaps = v[:, :, None] - v[:, None, :]
+    gaps = places[:, :, None] - places[:, None, :]
     gaps.diagonal(dim1=1, dim2=2).fill_(1.0)
     differences = gaps.reciprocal().cumprod(2).triu()  # [B, i, j]: of values[i] in the j-th
-    degrees = torch.arange(len(places), device=v.device)
-    near = (degrees * v[:, :1].abs() <= 2 * gaps[:, 0].abs()).cumprod(1)
+    degrees = torch.arange(levels, device=places.device)
+    near = (degrees * places[:, :1].abs() <= 2 * gaps[:, 0].abs()).cumprod(1)
     return (differences * (near * torch.stack(newton, 1))[:, None]).sum(2)

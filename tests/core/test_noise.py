@@ -67,3 +67,16 @@ def test_every_item_sees_every_time(streams: bool) -> None:
 
     found = torch.stack([draw(seed) for seed in range(500)])
     assert kstest(found * 2 - 1, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_what_is_drawn_ahead_is_what_is_drawn_in_turn(dtype: torch.dtype) -> None:
+    """Also when the last block is not full: torch makes the last 16 of 17 normals anew."""
+    sizes = [1, 15, 16, 17, 333]
+    ahead, turn = (Streams(2, torch.arange(5)) for _ in range(2))
+    whole = ahead.normals(sizes, 7, dtype)
+    parts = zip(*(turn.normals(sizes, count, dtype) for count in (1, 4, 2)), strict=True)
+    for together, apart in zip(whole, parts, strict=True):
+        assert torch.equal(together, torch.cat(apart))
+        assert len(together.unique()) > 0.9 * together.numel() or dtype == torch.bfloat16
+    assert torch.equal(ahead.uniform(), turn.uniform())

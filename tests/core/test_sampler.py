@@ -166,6 +166,22 @@ def test_a_sample_does_not_know_its_batch(stepper: Stepper) -> None:
     torch.testing.assert_close(alone[0], together[1, :2], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", STEPPERS)
+def test_a_sample_does_not_know_how_far_ahead_its_noise_is_drawn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = molecule_space(torch.arange(4) < torch.tensor([4, 2])[:, None], 2)
+    denoiser = GaussianDenoiser(torch.full((space.shape[1],), 0.6, dtype=torch.float64))
+
+    def run() -> Tensor:
+        streams = Streams(3, torch.arange(2))
+        z = space.noise(torch.zeros(space.shape, dtype=torch.float64), streams)
+        return sample(denoiser, stepper_named(name), grid(Cosine(-8.0, 8.0), 20), space, z, streams)
+
+    ahead = run()
+    for numbers in (0, 3 * space.shape[0] * space.shape[1]):
+        monkeypatch.setattr("medmol_diffusion.core.sampler._AHEAD_NUMBERS", numbers)
+        torch.testing.assert_close(run(), ahead, rtol=1e-12, atol=1e-12)
+
+
 class Halve(torch.nn.Module):
     """A network that is cheap and waits for nothing."""
 

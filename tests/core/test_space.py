@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -38,6 +40,31 @@ def test_noise_is_normal_on_the_space(space: Space, streams: bool) -> None:
     covariance = torch.einsum("kbi,kbj->bij", flat, flat) / draws
     assert (covariance - projection(space)).abs().max() < 5 * (2 / draws) ** 0.5  # five standard errors
     assert flat.mean(0).abs().max() < 5 / draws**0.5
+
+
+@spaces
+@pytest.mark.parametrize("streams", [True, False])
+def test_noise_drawn_ahead_is_that_drawn_in_turn(space: Space, streams: bool) -> None:
+    like = torch.zeros(space.shape)
+    sources: list[Randomness] = [
+        Streams(0, torch.arange(2)) if streams else torch.Generator().manual_seed(0) for _ in "ab"
+    ]
+    ahead = [*space.noises(like, sources[0], 3), *space.noises(like, sources[0], 2)]
+    for eps in ahead:
+        torch.testing.assert_close(eps, space.noise(like, sources[1]), rtol=1e-6, atol=1e-6)
+        assert eps.shape == like.shape
+    assert not torch.equal(ahead[0], ahead[1])
+
+
+@pytest.mark.parametrize("kind", [lambda mask: Masked(mask, 4), lambda mask: ZeroCentre(mask, 4)])
+def test_a_batch_without_padding_is_what_it_is_beside_padding(kind: Callable[[torch.Tensor], Masked]) -> None:
+    """Nothing is masked where nothing is padded: the same draws and projections, without a pass over the state."""
+    plain, padded = kind(torch.ones(2, 5, dtype=torch.bool)), kind((torch.arange(7) < 5).expand(2, 7))
+    eps = [space.noise(torch.zeros(space.shape), Streams(0, torch.arange(2))) for space in (plain, padded)]
+    torch.testing.assert_close(eps[0], eps[1][:, :5])
+    assert not eps[1][:, 5:].any()
+    v = torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(plain.project(v[:, :5]), padded.project(v)[:, :5])
 
 
 @pytest.mark.parametrize("name", ["masked", "zero_centre", "product"])
