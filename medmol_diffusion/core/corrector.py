@@ -12,7 +12,8 @@ class Langevin(Stepper):
     algorithms 4 and 5).
 
     e = 2 (r |eps| / |score|)^2 for every example by itself, |eps|^2 by its mean, the degrees of freedom d:
-    e = 2 r^2 sigma^2 d / |eps_hat|^2. One more network call for each correction.
+    e = 2 r^2 sigma^2 d / |eps_hat|^2. One more network call for each correction. e is never above 2 r^2 |z|^2 / d, what
+    it is on N(0, V I) for |z|^2 = d V: after a long step |eps_hat| may be next to nothing.
 
     On N(0, V I) with many degrees of freedom the corrections alone settle at the variance (1 + r^2) V: 2.6 % too much
     at r = 0.16. It is the bias of unadjusted Langevin steps, and no number of them removes it; on N(0, diag V) it is
@@ -29,6 +30,8 @@ class Langevin(Stepper):
         ValueError: snr is not positive, or there is no correction.
     """
 
+    inverts = False
+
     def __init__(self, predictor: Stepper | None = None, snr: float = 0.16, corrections: int = 1) -> None:
         if snr <= 0:
             raise ValueError(f"snr = {snr} must be positive: it is the size of a Langevin step")
@@ -44,8 +47,9 @@ class Langevin(Stepper):
         for _ in range(self.corrections):
             prediction = predict(z, gamma_s)
             space, eps = prediction.space, prediction.eps
-            # sqrt(e) / sigma = r sqrt(2 d) / |eps_hat|
-            stride = self.snr * torch.sqrt(2 * space.dim() / space.squared_norm(eps).double())
+            # sqrt(e) / sigma = r sqrt(2 d) / |eps_hat|, and at most r sqrt(2 / d) |z| / sigma
+            dim, spent = space.dim(), space.squared_norm(z).double() / sigma(gamma_s).square()
+            stride = self.snr * torch.sqrt(2 * torch.minimum(dim / space.squared_norm(eps).double(), spent / dim))
             drift, spread = stride.square() * sigma(gamma_s), stride * sigma(gamma_s) * 2**0.5
             z = torch.addcmul(z, per_example(-drift, z), eps).addcmul_(per_example(spread, z), noise())
         return z, past

@@ -167,6 +167,8 @@ def elbo(
     check_zero_snr(denoiser, schedule.gamma_1)
     if draws is None and not transitions:
         raise ValueError("the exact sum is over the transitions of a discrete-time bound: give transitions, or draws")
+    if transitions < 0:
+        raise ValueError(f"transitions = {transitions} must be positive, or 0 for the continuous bound")
     if draws is not None and draws < 1:
         raise ValueError(f"draws = {draws} must be at least 1")
     batch, device = len(x), x.device
@@ -210,7 +212,9 @@ def elbo(
         reconstruction[k] = observation.nll(data, z_0, gamma_0, space, x_hat, x_variance)
 
     known = repeats > 1 and not exact
-    draw_variance = (total + reconstruction).var(dim=0) / repeats if known else total[0] * torch.nan
+    # Draw k has its times in stratum k: what neighbours differ by is the spread inside a stratum, or little more.
+    apart = (total + reconstruction).diff(dim=0).square()
+    draw_variance = apart.mean(0) / (2 * repeats) if known else total[0] * torch.nan
     return Elbo(
         terms={
             "prior": prior_kl(x, gamma_1, space).double(),

@@ -53,6 +53,8 @@ class Replacement(Stepper):
         known: bool, of the shape of a localised state.
     """
 
+    inverts = False
+
     def __init__(self, stepper: Stepper, space: Space, x: Tensor, known: Tensor) -> None:
         self.stepper, self.space, self.x, self.known = stepper, space, x, known
 
@@ -95,12 +97,14 @@ def inpaint(
         progress: called with the number of steps done, of steps * resamples.
 
     Raises:
-        ValueError: resamples or jump is below 1.
+        ValueError: resamples or jump is below 1, or known is not boolean.
     """
     if resamples < 1:
         raise ValueError(f"resamples = {resamples} must be at least 1: how often a stretch of the grid is run")
     if jump < 1:
         raise ValueError(f"jump = {jump} must be at least 1: the steps between two resamplings")
+    if known.dtype != torch.bool:
+        raise ValueError(f"known must be boolean, not {known.dtype}: true at the voxels or atoms that are given")
     steps = len(gammas) - 1
     stride = steps if resamples == 1 else jump
     levels = gammas.to(x.device)[:, None].expand(-1, len(x))

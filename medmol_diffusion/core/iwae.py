@@ -70,7 +70,8 @@ def iwae(
     spread by s nats need K of order e^(s^2 / 2) to get there.
 
     The terms are the means of the K bounds, and ``importance`` = total - mean of the bounds, at most zero. The draw
-    variance is the delta method's on the log: K / (K - 1) sum_k (w_k / sum w - 1/K)^2.
+    variance is the jackknife's: (K - 1) / K times the sum of squares by which the estimates without one trajectory each
+    differ from their mean. It holds where a single weight outweighs the others, too.
 
     Args:
         denoiser: the model.
@@ -116,10 +117,12 @@ def iwae(
     bounds = torch.stack(weights, 1)  # [terms, K, B]
     log_w = -bounds.sum(0)
     total = math.log(draws) - torch.logsumexp(log_w, 0)
-    share = torch.softmax(log_w, 0)
-    variance = (
-        draws / (draws - 1) * (share - 1 / draws).square().sum(0) if draws > 1 else torch.full_like(total, torch.nan)
-    )
+    variance = torch.full_like(total, torch.nan)
+    if draws > 1:  # the jackknife: the estimate without each trajectory in turn
+        itself = torch.eye(draws, dtype=torch.bool, device=log_w.device)[..., None]
+        others = log_w.expand(draws, *log_w.shape).masked_fill(itself, -torch.inf)
+        without = math.log(draws - 1) - torch.logsumexp(others, 1)
+        variance = (draws - 1) / draws * (without - without.mean(0)).square().sum(0)
     return Elbo(
         terms={**dict(zip(names, bounds.mean(1), strict=True)), "importance": total + log_w.mean(0)},
         dim=space.dim(),

@@ -5,6 +5,7 @@ and w an exact weight. f is replaced by the polynomial through its last values, 
 as they like. Pure noise is infinitely far in v: its divided differences are zero, and it drops out.
 """
 
+import math
 from itertools import pairwise
 
 import torch
@@ -14,6 +15,8 @@ from torch.nn.functional import pad
 from medmol_diffusion.core.schedule import alpha, log_alpha_squared, log_sigma_squared
 from medmol_diffusion.core.stepper import DrawNoise, Past, Predict, Stepper, combine, held, heun_step
 
+# x_hat bends over lambdas of order one: over steps longer than this a parabola says nothing of it.
+_BEND = 0.5
 # e^-h is zero in double precision from here on; an infinite h in e^-h h^k would be NaN instead.
 _FAR = 800.0
 
@@ -23,6 +26,7 @@ class DPMSolver2M(Stepper):
 
     With lambda = -gamma / 2, h = lambda_s - lambda_t, r = h_previous / h:
     D = x_hat + (x_hat - x_hat_previous) / (2 r),  z_s = (sigma_s / sigma_t) z_t - alpha_s expm1(-h) D.
+    Where h is longer than twice the step before it, D = x_hat: thrown further, the line is worse than none.
     """
 
     def __call__(
@@ -33,7 +37,8 @@ class DPMSolver2M(Stepper):
         remembered = Past((gamma_t,), (x,))
         if past is None:
             return combine((decay, gain), (z, x)), remembered
-        slope = gain * (gamma_t - gamma_s) / (2 * (past.gammas[0] - gamma_t))
+        reach, known = gamma_t - gamma_s, past.gammas[0] - gamma_t
+        slope = torch.where(reach.abs() <= 2 * known.abs(), gain * reach / (2 * known), 0.0)
         return combine((decay, gain + slope, -slope), (z, x, past.values[0])), remembered
 
 
@@ -54,7 +59,7 @@ class DPMSolver3M(Stepper):
     def __init__(self, eta: float = 1.0) -> None:
         if eta < 0:
             raise ValueError(f"eta = {eta} must be 0 or more: 0 is deterministic, 1 has ancestral noise")
-        self.eta = eta
+        self.eta, self.inverts = eta, not eta
 
     def __call__(
         self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
@@ -147,10 +152,10 @@ def _decaying_weights(gamma_t: Tensor, gamma_s: Tensor, gammas: tuple[Tensor, ..
         start = -h * start
         moments.append(-torch.add(start, moments[-1], alpha=j / k))
     places = (gamma_s[:, None] - torch.stack(gammas, 1)) / 2
-    return alpha(gamma_s)[:, None] * _polynomial_weights(places, moments)
+    return alpha(gamma_s)[:, None] * _polynomial_weights(places, moments, _BEND)
 
 
-def _polynomial_weights(places: Tensor, moments: list[Tensor]) -> Tensor:
+def _polynomial_weights(places: Tensor, moments: list[Tensor], bend: float = math.inf) -> Tensor:
     """[B, levels] weights W with sum_i W_i values[i] the integral of w(v) p(v), p the polynomial with p(places[:, i]) =
     values[i], moments[k] = integral of w v^k; places is [B, levels].
 
@@ -159,7 +164,7 @@ def _polynomial_weights(places: Tensor, moments: list[Tensor]) -> Tensor:
     may be infinite. The degree is j where the integral reaches, from v_0 to 0, no further than 2 / j times the
     places that the j-th difference is made of, twice as far as on an even grid, and so for every degree below: thrown
     further, a polynomial is worse than one of a lower degree. Only a coarse grid whose steps more than double meets
-    that, so no order is lost.
+    that, so no order is lost. Nor is the degree above 1 where the integral reaches further than ``bend``.
     """
     levels = places.shape[1]
     if levels == 1:
@@ -172,5 +177,6 @@ def _polynomial_weights(places: Tensor, moments: list[Tensor]) -> Tensor:
     gaps.diagonal(dim1=1, dim2=2).fill_(1.0)
     differences = gaps.reciprocal().cumprod(2).triu()  # [B, i, j]: of values[i] in the j-th
     degrees = torch.arange(levels, device=places.device)
-    near = (degrees * places[:, :1].abs() <= 2 * gaps[:, 0].abs()).cumprod(1)
-    return (differences * (near * torch.stack(newton, 1))[:, None]).sum(2)
+    reach = places[:, :1].abs()
+    near = (degrees * reach <= 2 * gaps[:, 0].abs()) & ((degrees < 2) | (reach <= bend))
+    return (differences * (near.cumprod(1) * torch.stack(newton, 1))[:, None]).sum(2)

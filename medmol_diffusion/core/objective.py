@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core.denoiser import Denoiser, Prediction
+from medmol_diffusion.core.denoiser import Denoiser, Prediction, check_zero_snr
 from medmol_diffusion.core.elbo import diffuse, transition_kl
 from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
 from medmol_diffusion.core.noise import Randomness, stratified_uniforms
@@ -54,6 +54,8 @@ class NormalGamma(Levels):
     """
 
     def __init__(self, schedule: Schedule, mean: float, std: float) -> None:
+        if not std > 0:
+            raise ValueError(f"the standard deviation of gamma is {std}: it must be positive")
         self.schedule, self.mean, self.std = schedule, mean, std
 
     def _cut(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -133,6 +135,8 @@ def denoising_loss(
     condition: Any = None,
 ) -> Tensor:
     """[B] weighted squared error per degree of freedom, plus the weighting's offset."""
+    if denoiser.needs_signal:
+        check_zero_snr(denoiser, levels.schedule.gamma_1)
     prediction, eps, gamma_derivative = draw(denoiser, levels, space, x, generator, condition)
     loss = error_per_dim(prediction, x, eps, weighting, gamma_derivative)
     return loss + schedule_loss(levels, prediction, x, eps, gamma_derivative)

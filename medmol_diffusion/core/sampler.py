@@ -32,11 +32,13 @@ def grid(schedule: Schedule, steps: int, kind: str = "time", start: float = 1.0,
     in (sigma / alpha)^(1 / rho) = e^(gamma / (2 rho)), rho = 7 (Karras et al. 2022, eq. 5).
 
     Raises:
-        ValueError: fewer than one step, an unknown kind, more steps than a discrete-time model has levels, or a grid in
-            gamma from or to an infinite one.
+        ValueError: fewer than one step, a time outside [0, 1], an unknown kind, more steps than a discrete-time model
+            has levels, or a grid in gamma from or to an infinite one.
     """
     if steps < 1:
         raise ValueError(f"steps = {steps} must be at least 1")
+    if not (0 <= start <= 1 and 0 <= end <= 1):
+        raise ValueError(f"start = {start} and end = {end} are times: both must lie in [0, 1]")
     if kind not in GRIDS:
         raise ValueError(f"unknown grid '{kind}': choose one of {', '.join(GRIDS)}")
     if kind in ("gamma", "karras"):
@@ -84,7 +86,8 @@ def sample(
         progress: called with the number of steps done.
 
     Raises:
-        ValueError: the grid starts at gamma = inf and the denoiser's x_hat divides by alpha.
+        ValueError: the grid starts at gamma = inf and the denoiser's x_hat divides by alpha, or it rises and the
+            stepper draws fresh noise.
     """
 
     def predict(state: Tensor, gamma: Tensor) -> Prediction:
@@ -95,7 +98,10 @@ def sample(
             drawn.extend(space.noises(like, generator, min(ahead, steps - done)))
         return drawn.popleft()
 
-    check_zero_snr(denoiser, gammas.max().item())
+    ends = gammas.tolist()
+    check_zero_snr(denoiser, max(ends))
+    if ends[0] < ends[-1] and not stepper.inverts:
+        raise ValueError(f"{type(stepper).__name__} draws fresh noise and cannot invert: take ddim, heun or unipc")
     levels = gammas.to(z.device)[:, None].expand(-1, len(z))
     steps, ahead = len(gammas) - 1, max(1, min(_AHEAD, _AHEAD_NUMBERS // z.numel()))
     like, drawn = z, deque[Tensor]()

@@ -236,6 +236,8 @@ class Polynomial(Tabulated):
     """
 
     def __init__(self, power: float = 2.0, precision: float = 1e-5, steps: int = 1000) -> None:
+        if not power > 0:
+            raise ValueError(f"power = {power} must be positive: noise grows with t")
         n = steps + 1
         u = torch.linspace(0, n, n, dtype=torch.float64)
         a = (1 - (u / n) ** power) ** 2

@@ -35,7 +35,17 @@ class Past:
 
 
 class Stepper(ABC):
-    """One step of a sampler."""
+    """One step of a sampler.
+
+    Attributes:
+        inverts: whether it also steps back, to a higher gamma; what draws fresh noise does not.
+    """
+
+    inverts: bool = True
+
+    def __repr__(self) -> str:
+        given = (f"{name}={value}" for name, value in vars(self).items() if name != "inverts")
+        return f"{type(self).__name__}({', '.join(given)})"
 
     @abstractmethod
     def __call__(
@@ -58,6 +68,8 @@ class Ancestral(Stepper):
     q has mean (alpha_t sigma_s^2 / (alpha_s sigma_t^2)) z_t + alpha_s c x and variance sigma_s^2 c (Kingma et al. 2021,
     eqs. 31-33).
     """
+
+    inverts = False
 
     def __call__(
         self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
@@ -85,7 +97,7 @@ class DDIM(Stepper):
     def __init__(self, eta: float = 0.0) -> None:
         if not 0 <= eta <= 1:
             raise ValueError(f"eta = {eta} must lie in [0, 1]: 0 is deterministic, 1 is ancestral")
-        self.eta = eta
+        self.eta, self.inverts = eta, not eta
 
     def __call__(
         self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None

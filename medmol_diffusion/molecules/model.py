@@ -19,6 +19,7 @@ from medmol_diffusion.core import (
     Product,
     Schedule,
     Space,
+    Stepper,
     Streams,
     UniformTime,
     Weighting,
@@ -175,6 +176,8 @@ class MoleculeDiffusion(DiffusionModel):
         Raises:
             InputError: an element is not in the model's vocabulary, or a molecule is larger than max_atoms.
         """
+        if not len(batch):
+            raise InputError("no molecules are given: at least one is needed for a likelihood")
         if isinstance(batch, list):
             batch = MoleculeBatch.collate(batch).to(self.device)
         largest = int(batch.num_atoms.max())
@@ -193,9 +196,9 @@ class MoleculeDiffusion(DiffusionModel):
         self,
         count: int,
         steps: int = 100,
-        sampler: str = "ancestral",
+        sampler: str | Stepper = "ancestral",
         seed: int = 0,
-        sizes: Tensor | None = None,
+        sizes: Sequence[int] | Tensor | None = None,
         spacing: str = "time",
         pair_budget: int = 32_000,
         progress: Callable[[int], None] | None = None,
@@ -206,7 +209,7 @@ class MoleculeDiffusion(DiffusionModel):
         Args:
             count: how many.
             steps: transitions of the sampler; one more network call reads x_hat off z_0.
-            sampler: a name in core.STEPPERS.
+            sampler: a name in core.STEPPERS, or a stepper, core.DDIM(eta=0.5) for example.
             seed: of the random streams.
             sizes: [count] numbers of atoms; drawn from p(N) when left out.
             spacing: of the grid, a name in core.GRIDS.
@@ -215,10 +218,13 @@ class MoleculeDiffusion(DiffusionModel):
             guide: wraps the model's denoiser (core.Autoguidance, core.Classifier, ...).
 
         Raises:
-            InputError: count is below 1, an unknown sampler or spacing, or a spacing that the schedule does not have.
+            InputError: count is below 1, not a size of 2 or more for each, an unknown sampler or spacing, or a spacing
+                that the schedule does not have.
         """
         if count < 1:
             raise InputError(f"count is how many molecules to generate: at least 1, not {count}")
+        if sizes is not None and (len(sizes) != count or min(sizes) < 2):
+            raise InputError(f"sizes has {len(sizes)} entries for {count} molecules: give one of 2 or more for each")
         solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide)
         streams = Streams(seed, torch.arange(count))
         drawn = self.size.sample(streams.uniform())
@@ -227,7 +233,7 @@ class MoleculeDiffusion(DiffusionModel):
             space = self.layout.space(mask)
             return space, solver.sample(space, torch.zeros(space.shape, device=self.device), streams)
 
-        return self._generate(drawn if sizes is None else sizes, streams, solve, pair_budget, progress)
+        return self._generate(drawn if sizes is None else torch.as_tensor(sizes), streams, solve, pair_budget, progress)
 
     @torch.no_grad()
     def vary(
@@ -235,7 +241,7 @@ class MoleculeDiffusion(DiffusionModel):
         molecules: list[Molecule],
         strength: float = 0.5,
         steps: int = 100,
-        sampler: str = "ancestral",
+        sampler: str | Stepper = "ancestral",
         seed: int = 0,
         spacing: str = "time",
         pair_budget: int = 32_000,
@@ -282,7 +288,7 @@ class MoleculeDiffusion(DiffusionModel):
         fixed: Sequence[Fixed],
         sizes: Sequence[int] | None = None,
         steps: int = 100,
-        sampler: str = "ancestral",
+        sampler: str | Stepper = "ancestral",
         seed: int = 0,
         resamples: int = 5,
         jump: int = 10,

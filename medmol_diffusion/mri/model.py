@@ -17,6 +17,7 @@ from medmol_diffusion.core import (
     NormalGamma,
     Preconditioned,
     Schedule,
+    Stepper,
     Streams,
     UniformTime,
     denoising_loss,
@@ -197,7 +198,7 @@ class VolumeDiffusion(DiffusionModel):
         self,
         count: int,
         steps: int = 50,
-        sampler: str = "dpm++2m",
+        sampler: str | Stepper = "dpm++2m",
         seed: int = 0,
         spacing: str = "time",
         batch_size: int = 4,
@@ -209,7 +210,7 @@ class VolumeDiffusion(DiffusionModel):
         Args:
             count: how many.
             steps: transitions of the sampler; one more network call reads x_hat off z_0.
-            sampler: a name in core.STEPPERS.
+            sampler: a name in core.STEPPERS, or a stepper, core.DDIM(eta=0.5) for example.
             seed: of the random streams.
             spacing: of the grid, a name in core.GRIDS.
             batch_size: scans at a time.
@@ -230,7 +231,7 @@ class VolumeDiffusion(DiffusionModel):
             space = CosineSpace(mask.to(self.device))
             return self._scans(solver.sample(space, torch.empty(space.shape, device=self.device), streams), space)
 
-        note = {"sampler": sampler, "steps": str(steps), "seed": str(seed)}
+        note = {"sampler": str(sampler), "steps": str(steps), "seed": str(seed)}
         return [
             self.to_volume(scan, {**note, "index": str(i)}).crop_or_pad(extent)
             for i, (scan, extent) in enumerate(
@@ -244,7 +245,7 @@ class VolumeDiffusion(DiffusionModel):
         volumes: Sequence[Volume],
         strength: float = 0.5,
         steps: int = 50,
-        sampler: str = "dpm++2m",
+        sampler: str | Stepper = "dpm++2m",
         seed: int = 0,
         spacing: str = "time",
         batch_size: int = 4,
@@ -271,7 +272,7 @@ class VolumeDiffusion(DiffusionModel):
             space, x = self.encode(self._batch(prepared, rows))
             return self._scans(solver.vary(space, x, streams), space)
 
-        note = {"sampler": sampler, "steps": str(steps), "seed": str(seed), "strength": str(strength)}
+        note = {"sampler": str(sampler), "steps": str(steps), "seed": str(seed), "strength": str(strength)}
         streams = Streams(seed, torch.arange(len(volumes)))
         found = _in_batches(streams, solve, batch_size, progress)
         return [_on_own_grid(*triple, note) for triple in zip(found, prepared, volumes, strict=True)]
@@ -282,7 +283,7 @@ class VolumeDiffusion(DiffusionModel):
         volumes: Sequence[Volume],
         regions: Sequence[np.ndarray],
         steps: int = 50,
-        sampler: str = "dpm++2m",
+        sampler: str | Stepper = "dpm++2m",
         seed: int = 0,
         resamples: int = 5,
         jump: int = 10,
@@ -320,7 +321,7 @@ class VolumeDiffusion(DiffusionModel):
             space, x = self.encode(self._batch(prepared, rows))
             return self._scans(solver.inpaint(space, x, known[rows].to(x.device), streams, resamples, jump), space)
 
-        note = {"sampler": sampler, "steps": str(steps), "seed": str(seed), "resamples": str(resamples)}
+        note = {"sampler": str(sampler), "steps": str(steps), "seed": str(seed), "resamples": str(resamples)}
         streams = Streams(seed, torch.arange(len(volumes)))
         found = _in_batches(streams, solve, batch_size, progress)
         new = [_on_own_grid(*triple, note) for triple in zip(found, prepared, volumes, strict=True)]

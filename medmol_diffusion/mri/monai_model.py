@@ -82,6 +82,7 @@ class MonaiDiffusion(nn.Module):
         self.schedule = MonaiSchedule() if schedule is None else schedule
         self.prediction_type = prediction_type
         self.autoencoder = None if autoencoder is None else _build("AutoencoderKL", autoencoder)
+        self._untrained = isinstance(autoencoder, Mapping)
         self.scale_factor = 1.0 if scale_factor is None else scale_factor
         self._told_scale = scale_factor is not None
         self.eval()
@@ -99,6 +100,10 @@ class MonaiDiffusion(nn.Module):
         Raises:
             InputError: a file is missing, cannot be read, or does not fit the network.
         """
+        if autoencoder is None and self._untrained:
+            raise InputError(
+                "the autoencoder has no weights yet: give load_monai_weights its file too"
+            )
         found = _read(Path(network))
         _fill(self.network, found, Path(network))
         if not self._told_scale:
@@ -107,6 +112,7 @@ class MonaiDiffusion(nn.Module):
             if self.autoencoder is None:
                 raise InputError(f"{autoencoder} has no network to go to: give MonaiDiffusion an autoencoder")
             _fill(self.autoencoder, _read(Path(autoencoder)), Path(autoencoder))
+            self._untrained = False
         return self
 
     @torch.no_grad()

@@ -66,8 +66,8 @@ class DiffusionTask(pl.LightningModule):
             self.substeps, rest = divmod(2 * student_steps if teacher_steps is None else teacher_steps, student_steps)
             if rest or self.substeps < 2:
                 raise InputError(
-                    f"model.teacher_steps = {teacher_steps} must be model.student_steps = {student_steps} times 2 or "
-                    "more: one step of the student does several of the teacher"
+                    f"model.teacher_steps = {teacher_steps} must be a multiple of model.student_steps = {student_steps}"
+                    " and twice as many or more: one step of the student does several of the teacher"
                 )
             model.learn_from(load_model(teacher), teacher)
         self.learning_rate, self.warmup_steps, self.decay_steps = learning_rate, warmup_steps, decay_steps

@@ -40,7 +40,7 @@ class Solver:
         denoiser: Denoiser,
         schedule: Schedule,
         steps: int,
-        sampler: str,
+        sampler: str | Stepper,
         spacing: str,
         guide: Guide | None = None,
         strength: float = 1.0,
@@ -53,7 +53,8 @@ class Solver:
         if not 0 < strength <= 1:
             raise InputError(f"strength = {strength} must lie in (0, 1]: near 0 little changes, at 1 everything does")
         try:
-            stepper, gammas = stepper_named(sampler), grid(schedule, steps, spacing, start=strength)
+            stepper = sampler if isinstance(sampler, Stepper) else stepper_named(sampler)
+            gammas = grid(schedule, steps, spacing, start=strength)
         except ValueError as error:
             raise InputError(str(error)) from error
         return cls(denoiser if guide is None else guide(denoiser), stepper, gammas)

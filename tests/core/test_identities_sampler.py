@@ -162,7 +162,7 @@ def test_v17_dpm_solver_3m_sde_follows_its_linear_recursion_at_every_number_of_s
 ) -> None:
     """z_s = (sigma_s / sigma_t) e^(-eta h) z_t + alpha_s sum_j W_j alpha_j l / V_j z_j + sigma_s sqrt(1 - e^(-2 eta
     h)) eps, W_j the integral of the Lagrange polynomials of the last three lambdas, of the last two where h is longer
-    than both steps before it, of the last where it is longer than twice the one before it."""
+    than both steps before it or than 1/2, of the last where it is longer than twice the one before it."""
     gammas = core.grid(schedule, steps)
     a, b, lam = core.alpha(gammas).numpy(), core.sigma(gammas).numpy(), -gammas.numpy() / 2
     wiener = (a[:, None] * EIGENVALUES.numpy()) / variance(gammas[:, None]).numpy()
@@ -170,7 +170,7 @@ def test_v17_dpm_solver_3m_sde_follows_its_linear_recursion_at_every_number_of_s
     states[0][0] = 1
     for i in range(steps):
         h, before = lam[i + 1] - lam[i], np.diff(lam[: i + 1])[::-1]
-        count = 1 if not i or h > 2 * before[0] else 2 if i < 2 or h > before[:2].sum() else 3
+        count = 1 if not i or h > 2 * before[0] else 2 if i < 2 or h > min(0.5, before[:2].sum()) else 3
         used = range(i, i - count, -1)
         weights = lagrange_weights(lam[list(used)] - lam[i + 1], h, 1 + eta)
         z = b[i + 1] / b[i] * np.exp(-eta * h) * states[i]
@@ -282,7 +282,7 @@ def test_v17_multistep_samplers_integrate_their_polynomials_exactly_on_an_uneven
     stepper: core.Stepper, reading: core.Parameterization, scale: float, powers: int
 ) -> None:
     """Once its past is full, a step is the integral of the curve itself, here by quadrature."""
-    gammas = torch.tensor([2.0, 1.6, 0.9, -0.1, -0.8, -2.0, -3.7], dtype=torch.float64)[:, None]
+    gammas = torch.tensor([1.0, 0.8, 0.45, -0.05, -0.4, -1.0, -1.85], dtype=torch.float64)[:, None]
     curve, z, past = Curve(reading, scale, powers), torch.ones(1, 1, dtype=torch.float64), None
     nodes, weights = np.polynomial.legendre.leggauss(40)
     for i, (gamma_t, gamma_s) in enumerate(itertools.pairwise(gammas)):
@@ -373,3 +373,21 @@ def test_v17_deterministic_samplers_converge_from_pure_noise(stepper: core.Stepp
 
     assert error(200) < 0.01
     assert math.log2(error(100) / error(200)) > 0.9
+
+
+@schedules
+@pytest.mark.parametrize("spacing", core.GRIDS)
+@pytest.mark.parametrize("name", core.STEPPERS)
+def test_v17_no_sampler_overshoots_at_any_number_of_steps(name: str, spacing: str, schedule: Schedule) -> None:
+    """The variance in the worst of six directions, over the truth, is never above 7, nor above 1.6 at 50 steps.
+
+    But for Euler's below ten steps: they are long tangents, a single one that of a quarter turn."""
+    eigenvalues = torch.tensor([0.05, 0.09, 0.3, 1.0, 2.3, 4.0], dtype=torch.float64).repeat(6)
+    for steps in (1, 2, 3, 5, 7, 10, 50):
+        gammas = core.grid(schedule, steps, spacing)
+        generator = torch.Generator().manual_seed(0)
+        z = torch.randn(200, 36, generator=generator, dtype=torch.float64)
+        found = core.sample(GaussianDenoiser(eigenvalues), core.stepper_named(name), gammas, Dense(z), z, generator)
+        truth = core.alpha(gammas[-1]) ** 2 * eigenvalues + core.sigma(gammas[-1]) ** 2
+        ratio = (found.square().mean(0) / truth).view(6, 6).mean(0).max()
+        assert ratio < (1.6 if steps == 50 else 21 if name == "euler" and steps < 10 else 7)

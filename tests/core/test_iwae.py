@@ -151,13 +151,24 @@ def test_every_space_equals_dense_on_an_orthonormal_basis(where: str) -> None:
 
 
 def test_the_draw_variance_is_the_spread_of_repeated_estimates() -> None:
-    """One x, 600 repetitions: the delta method's variance against the observed one."""
+    """One x, 600 repetitions: the jackknife's variance against the observed one."""
     x = torch.tensor([[0.2, -0.5, 1.0, 0.7]], dtype=torch.float64).expand(600, 4)
     streams = Streams(0, torch.arange(600))
     found = iwae(ORACLE, LinearGamma(-2.0, 3.0), Dense(x), x, Gaussian(), x, streams, 20, 16)
     assert found.draw_variance.mean().item() == pytest.approx(found.total.var().item(), rel=0.25)
     assert found.settings == {"gamma_0": -2.0, "gamma_1": 3.0, "transitions": 20.0, "draws": 16.0}
     assert found.method == "iwae"
+
+
+@pytest.mark.parametrize("draws", [2, 8])
+def test_the_draw_variance_knows_weights_of_which_one_outweighs_all(draws: int) -> None:
+    """A poor denoiser on 40 dimensions: log-weights spread by many nats, the observed spread within a factor of two."""
+    oracle = GaussianDenoiser(torch.full((40,), 4.0, dtype=torch.float64))
+    x = torch.linspace(-1, 1, 40, dtype=torch.float64).expand(400, 40)
+    found = iwae(oracle, LinearGamma(-8.0, 6.0), Dense(x), x, Gaussian(), x, Streams(0, torch.arange(400)), 10, draws)
+    spread = found.total.std().item()
+    assert spread > 4
+    assert spread / 2 < found.draw_variance.mean().sqrt().item() < 2 * spread
 
 
 def test_impossible_counts_are_refused() -> None:

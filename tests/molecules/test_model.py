@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import save_file
 
 from medmol_diffusion.core import (
+    DDIM,
     GRIDS,
     STEPPERS,
     WEIGHTINGS,
@@ -365,3 +366,18 @@ def test_impossible_variations_are_refused() -> None:
         made.vary([Molecule(np.array([9, 1]), np.array([[0.0, 0, 0], [0, 0, 0.92]]))])
     with pytest.raises(InputError, match="unknown sampler 'magic'"):
         made.sample(1, sampler="magic")
+
+
+def test_a_sampler_may_be_a_stepper_and_sizes_a_list() -> None:
+    made = model(torch.float32)
+    by_name, by_object, noisy = (
+        made.sample(2, steps=3, sampler=sampler, sizes=[4, 5]) for sampler in ("ddim", DDIM(), DDIM(0.7))
+    )
+    for one, other, third in zip(by_name, by_object, noisy, strict=True):
+        assert np.array_equal(one.positions, other.positions)
+        assert not np.array_equal(one.positions, third.positions)
+    for sizes in ([4], [4, 1]):
+        with pytest.raises(InputError, match="for 2 molecules: give one of 2 or more for each"):
+            made.sample(2, steps=3, sizes=sizes)
+    with pytest.raises(InputError, match="no molecules are given"):
+        made.elbo([])

@@ -147,7 +147,10 @@ def test_a_loaded_autoencoder_encodes_and_decodes_as_monais(tmp_path: Path) -> N
         assert torch.equal(model.encode(images), latent * model.scale_factor)
         expected = kl.decode_stage_2_outputs(model.encode(images) / model.scale_factor)
         assert torch.equal(model.decode(model.encode(images)), expected)
-    told = MonaiDiffusion(UNET, autoencoder=KL, scale_factor=2.0).load_monai_weights(tmp_path / "unet.pt")
+    told = MonaiDiffusion(UNET, autoencoder=KL, scale_factor=2.0)
+    with pytest.raises(InputError, match="the autoencoder has no weights yet"):
+        told.load_monai_weights(tmp_path / "unet.pt")
+    told.load_monai_weights(tmp_path / "unet.pt", tmp_path / "kl.pt")
     assert told.scale_factor == 2.0
     drawn = model.sample(2, [1, 4, 4, 4], steps=3)
     assert drawn.shape == (2, 1, 8, 8, 8)
