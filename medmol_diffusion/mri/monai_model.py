@@ -101,9 +101,7 @@ class MonaiDiffusion(nn.Module):
             InputError: a file is missing, cannot be read, or does not fit the network.
         """
         if autoencoder is None and self._untrained:
-            raise InputError(
-                "the autoencoder has no weights yet: give load_monai_weights its file too"
-            )
+            raise InputError("the autoencoder has no weights yet: give load_monai_weights its file too")
         found = _read(Path(network))
         _fill(self.network, found, Path(network))
         if not self._told_scale:
