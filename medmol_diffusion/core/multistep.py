@@ -70,7 +70,7 @@ class DPMSolver3M(Stepper):
         if past is None and not self.eta:
             return heun_step(z, prediction, gamma_s, predict), remembered
         decay, _, spread = held(gamma_t, gamma_s, self.eta)
-        weights = _decaying_weights(gamma_t, gamma_s, gammas, self.eta).unbind(1)
+        weights = _decaying_weights(gamma_t, gamma_s, gammas, self.eta, _BEND).unbind(1)
         if not self.eta:
             return combine((decay, *weights), (z, *values)), remembered
         return combine((decay, *weights, spread), (z, *values, noise())), remembered
@@ -142,7 +142,9 @@ def _remembered(
     return (gamma, *past.gammas)[:levels], (value, *past.values)[:levels]
 
 
-def _decaying_weights(gamma_t: Tensor, gamma_s: Tensor, gammas: tuple[Tensor, ...], eta: float = 0.0) -> Tensor:
+def _decaying_weights(
+    gamma_t: Tensor, gamma_s: Tensor, gammas: tuple[Tensor, ...], eta: float = 0.0, bend: float = math.inf
+) -> Tensor:
     """[B, levels] of the values at ``gammas``: alpha_s times the integral over v = lambda - lambda_s from -h to 0 of
     k e^(k v) p(v), k = 1 + eta, p the polynomial through the values."""
     k = 1 + eta
@@ -152,7 +154,7 @@ def _decaying_weights(gamma_t: Tensor, gamma_s: Tensor, gammas: tuple[Tensor, ..
         start = -h * start
         moments.append(-torch.add(start, moments[-1], alpha=j / k))
     places = (gamma_s[:, None] - torch.stack(gammas, 1)) / 2
-    return alpha(gamma_s)[:, None] * _polynomial_weights(places, moments, _BEND)
+    return alpha(gamma_s)[:, None] * _polynomial_weights(places, moments, bend)
 
 
 def _polynomial_weights(places: Tensor, moments: list[Tensor], bend: float = math.inf) -> Tensor:
@@ -178,5 +180,7 @@ def _polynomial_weights(places: Tensor, moments: list[Tensor], bend: float = mat
     differences = gaps.reciprocal().cumprod(2).triu()  # [B, i, j]: of values[i] in the j-th
     degrees = torch.arange(levels, device=places.device)
     reach = places[:, :1].abs()
-    near = (degrees * reach <= 2 * gaps[:, 0].abs()) & ((degrees < 2) | (reach <= bend))
+    near = degrees * reach <= 2 * gaps[:, 0].abs()
+    if levels > 2 and bend < math.inf:
+        near = near & ((degrees < 2) | (reach <= bend))
     return (differences * (near.cumprod(1) * torch.stack(newton, 1))[:, None]).sum(2)
