@@ -69,7 +69,7 @@ def molecule_config(folder: Path) -> dict[str, Any]:
     elements = [1, 6, 7, 8, 9]
     network = {
         "class_path": "medmol_diffusion.molecules.EGNN",
-        "init_args": {"features_in": 5, "features_out": 5, "hidden": 128, "edge_hidden": 48, "layers": 4},
+        "init_args": {"atoms_in": 5, "atoms_out": 5, "hidden": 128, "edge_hidden": 48, "layers": 4},
     }
     model = {
         "class_path": "medmol_diffusion.molecules.MoleculeDiffusion",

@@ -34,7 +34,7 @@ model:
       max_atoms: 12
       network:
         class_path: medmol_diffusion.molecules.EGNN
-        init_args: {features_in: 4, features_out: 4, hidden: 8, edge_hidden: 8, layers: 1}
+        init_args: {atoms_in: 4, atoms_out: 4, hidden: 8, edge_hidden: 8, layers: 1}
   learning_rate: 0.01
   warmup_steps: 2
   transitions: 50

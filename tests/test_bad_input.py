@@ -182,7 +182,7 @@ def test_bad_command(
 CONFIGS: dict[str, tuple[tuple[str, str], list[str]]] = {
     "unknown_key": (("learning_rate:", "learning_rte:"), ["learning_rte", "not accept"]),
     "unknown_model_key": (("max_atoms:", "max_atomz:"), ["max_atomz", "not accept"]),
-    "unknown_network_key": (("{features_in:", "{futures_in:"), ["futures_in", "not accept"]),
+    "unknown_network_key": (("{atoms_in:", "{futures_in:"), ["futures_in", "not accept"]),
     "unknown_data_key": (("batch_size:", "batch_sz:"), ["batch_sz", "not accept"]),
     "unknown_section": (("seed_everything:", "sed_everything:"), ["sed_everything", "not accept"]),
     "wrong_type": (("max_atoms: 12", "max_atoms: many"), ["max_atoms", "many"]),
@@ -235,7 +235,7 @@ def test_bad_flags_of_fit(molecule_config: Path, tmp_path: Path, capsys: pytest.
 def test_a_config_of_a_model_that_is_no_model(
     molecule_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for text in ("", "- 1", "model: [", "class_path: medmol_diffusion.molecules.EGNN\ninit_args: {features_in: 1}"):
+    for text in ("", "- 1", "model: [", "class_path: medmol_diffusion.molecules.EGNN\ninit_args: {atoms_in: 1}"):
         (tmp_path / "config.yaml").write_text(text)
         said = refusal(["sample", str(tmp_path), "-o", str(tmp_path / "out.sdf")], capsys)
         assert str(tmp_path / "config.yaml") in said or "medmol_diffusion.molecules.EGNN" in said

@@ -4,6 +4,7 @@ from medmol_diffusion.molecules.data import EnumeratedData, MoleculeData
 from medmol_diffusion.molecules.egnn import EGNN
 from medmol_diffusion.molecules.model import MoleculeDiffusion
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch, read_molecules, write_sdf
+from medmol_diffusion.molecules.transformer import PairTransformer
 
 __all__ = [
     "EGNN",
@@ -12,6 +13,7 @@ __all__ = [
     "MoleculeBatch",
     "MoleculeData",
     "MoleculeDiffusion",
+    "PairTransformer",
     "read_molecules",
     "write_sdf",
 ]

@@ -8,57 +8,20 @@ N^2 * edge_hidden.
 Sources: Satorras et al. 2021 (E(n)-equivariant graph networks), Hoogeboom et al. 2022 (EDM: gates, the d + 1 divisor).
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-class RadialBasis(nn.Module):
-    """Features of a distance d in angstrom and of the noisy distance it came from.
-
-    Gaussians exp(-(d - c)^2 / (2 w^2)) every 0.05 angstrom, 0.07 wide, over 0.8 to 2.0 (where bonds are decided), and
-    coarser on both sides up to 6 angstrom; then log(1 + d), log(1 + d_noisy) and log(1 + d_noisy^2). All are finite and
-    the Gaussians vanish for however large a distance.
-    """
-
-    centres: Tensor
-    widths: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        near, bond, far = torch.arange(4) * 0.2, 0.8 + torch.arange(25) * 0.05, 2.2 + torch.arange(16) * 0.25
-        widths = [torch.full((4,), 0.2), torch.full((25,), 0.07), torch.full((16,), 0.25)]
-        self.register_buffer("centres", torch.cat([near, bond, far]), persistent=False)
-        self.register_buffer("widths", torch.cat(widths), persistent=False)
-
-    @property
-    def size(self) -> int:
-        return len(self.centres) + 3
-
-    def forward(self, distance: Tensor, noisy: Tensor) -> Tensor:
-        """(...) and (...) -> (..., size)."""
-        # Beyond 10 angstrom every Gaussian is nil; the clamp keeps the square of a huge distance from overflowing.
-        offset = (distance.clamp(max=10.0).unsqueeze(-1) - self.centres) / self.widths
-        smooth = torch.stack([distance.log1p(), noisy.log1p(), noisy.square().log1p()], dim=-1)
-        return torch.cat([torch.exp(-0.5 * offset.square()), smooth], dim=-1)
-
-
-class NoiseEmbedding(nn.Module):
-    """Fourier features of gamma = -log SNR: sin and cos of gamma * pi / 32 * 2^k for k = 0..5, and gamma / 10."""
-
-    frequencies: Tensor
-    size = 13
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("frequencies", math.pi / 32 * 2.0 ** torch.arange(6), persistent=False)
-
-    def forward(self, gamma: Tensor) -> Tensor:
-        """(B,) -> (B, size)."""
-        phase = gamma[:, None] * self.frequencies
-        return torch.cat([phase.sin(), phase.cos(), gamma[:, None] / 10], dim=-1)
+from medmol_diffusion.molecules.embedding import (
+    Context,
+    PairFeatures,
+    centred,
+    pair_squared_distances,
+    real_pairs,
+    safe_sqrt,
+    small,
+)
+from medmol_diffusion.molecules.network import MoleculeNetwork, Reading
 
 
 class EGNNLayer(nn.Module):
@@ -107,73 +70,71 @@ class EGNNLayer(nn.Module):
         return h, x
 
 
-class EGNN(nn.Module):
-    """Noisy positions and features -> a vector per atom (equivariant, zero mean) and features per atom (invariant).
+class EGNN(MoleculeNetwork):
+    """Layers of messages between the embedding of the atoms and a linear reading.
 
-    The positions are the variance-preserving state z = alpha x + sigma eps in angstrom, so d_ij / alpha with
-    alpha = sqrt(sigmoid(-gamma)) is a distance in angstrom, and the radial features, computed once, resolve bond
-    lengths at every noise level. gamma enters with the node features. Outputs: vectors = x_L - x_0 less its mean over
-    the real atoms, features = Linear(LayerNorm(h_L)); both are zero at padded atoms.
+    The noise level and the condition enter with the atoms, the pairs' state with the radial features. vectors = x_L -
+    x_0 less its mean over the real atoms, atoms = Linear(LayerNorm(h_L)), pairs = Linear(SiLU(S h_i + S h_j + C e_ij)).
 
     Positions, distances and the centre of mass stay in the positions' own type under autocast.
+
+    Args: as for MoleculeNetwork, and
+        hidden: width of an atom.
+        edge_hidden: width of a pair.
+        layers: rounds of messages.
+        aggregation_norm: what sums over neighbours are divided by.
     """
 
     def __init__(
         self,
-        features_in: int,
-        features_out: int,
+        atoms_in: int,
+        atoms_out: int,
         hidden: int = 192,
         edge_hidden: int = 64,
         layers: int = 6,
         aggregation_norm: float = 10.0,
+        pairs_in: int = 0,
+        pairs_out: int = 0,
+        condition_size: int = 0,
     ) -> None:
-        super().__init__()
-        self.basis = RadialBasis()
-        self.noise = NoiseEmbedding()
-        self.embed = nn.Linear(features_in + self.noise.size, hidden)
+        super().__init__(atoms_in, atoms_out, pairs_in, pairs_out, condition_size)
+        self.pair_features = PairFeatures()
+        self.context = Context(condition_size, hidden)
+        self.embed = nn.Linear(atoms_in, hidden, bias=False)
+        edge_features = self.pair_features.size + pairs_in
         self.layers = nn.ModuleList(
-            EGNNLayer(hidden, edge_hidden, self.basis.size, aggregation_norm) for _ in range(layers)
+            EGNNLayer(hidden, edge_hidden, edge_features, aggregation_norm) for _ in range(layers)
         )
-        last = nn.Linear(hidden, features_out)
-        with torch.no_grad():  # outputs start near zero
-            last.weight.mul_(0.1)
-            last.bias.zero_()
-        self.readout = nn.Sequential(nn.LayerNorm(hidden), last)
+        self.norm = nn.LayerNorm(hidden)
+        self.readout = small(nn.Linear(hidden, atoms_out))
+        if pairs_out:
+            self.pair_node = nn.Linear(hidden, edge_hidden)
+            self.pair_edge = nn.Linear(edge_features, edge_hidden, bias=False)
+            self.pair_readout = small(nn.Linear(edge_hidden, pairs_out))
 
-    def forward(self, positions: Tensor, features: Tensor, mask: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-        """positions (B, N, 3), features (B, N, F), mask (B, N) bool, gamma (B,) -> (B, N, 3), (B, N, features_out)."""
+    def forward(
+        self,
+        positions: Tensor,
+        atoms: Tensor,
+        mask: Tensor,
+        gamma: Tensor,
+        pairs: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Reading:
         gamma = gamma.to(positions.dtype)
-        atoms = mask.unsqueeze(-1).to(positions.dtype)
-        pair_mask = self.pair_mask(mask).to(positions.dtype)
-        x = start = positions * atoms
-        pairs = self.pair_features(x, gamma)
-        noise = self.noise(gamma).unsqueeze(1).expand(-1, mask.shape[1], -1)
-        h = self.embed(torch.cat([features * atoms, noise], dim=-1))
+        real, pair_mask = mask.unsqueeze(-1).to(positions), real_pairs(mask).to(positions)
+        x = start = positions * real
+        e = self.pair_features(x, gamma)
+        if self.pairs_in:
+            assert pairs is not None
+            e = torch.cat([e, pairs.to(e) * pair_mask.unsqueeze(-1)], dim=-1)
+        h = self.embed(atoms * real) + self.context(gamma, condition).unsqueeze(1)
         for layer in self.layers:
-            h, x = layer(h, x, pairs, pair_mask)
-        vectors = (x - start) * atoms
-        vectors = vectors - atoms * (vectors.sum(1, keepdim=True) / atoms.sum(1, keepdim=True).clamp(min=1))
-        return vectors, self.readout(h) * mask.unsqueeze(-1)
-
-    def pair_features(self, positions: Tensor, gamma: Tensor) -> Tensor:
-        """The fixed e_ij: (B, N, 3) and (B,) -> (B, N, N, K)."""
-        noisy = safe_sqrt(pair_squared_distances(positions))
-        # log alpha stays finite where alpha would underflow; beyond e^30 a distance says nothing more
-        inverse_alpha = torch.exp((-0.5 * F.logsigmoid(-gamma)).clamp(max=30.0))
-        return self.basis(noisy * inverse_alpha[:, None, None], noisy)
-
-    @staticmethod
-    def pair_mask(mask: Tensor) -> Tensor:
-        """(B, N) bool -> (B, N, N) bool: both atoms real, and distinct."""
-        distinct = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-        return mask.unsqueeze(1) & mask.unsqueeze(2) & distinct
-
-
-def pair_squared_distances(x: Tensor) -> Tensor:
-    """(B, N, 3) -> (B, N, N). By differences: the Gram form |x|^2 + |y|^2 - 2xy cancels for near atoms."""
-    return (x.unsqueeze(2) - x.unsqueeze(1)).square().sum(-1)
-
-
-def safe_sqrt(squared: Tensor) -> Tensor:
-    """sqrt whose gradient is finite at 0, where an atom meets itself; off by less than 1e-9 at 1e-3 angstrom."""
-    return (squared + 1e-12).sqrt()
+            h, x = layer(h, x, e, pair_mask)
+        h = self.norm(h)
+        said = None
+        if self.pairs_out:
+            node = self.pair_node(h)
+            u = F.silu(node.unsqueeze(1) + node.unsqueeze(2) + self.pair_edge(e))
+            said = self.pair_readout(u) * pair_mask.unsqueeze(-1)
+        return Reading(centred(x - start, mask), self.readout(h) * mask.unsqueeze(-1), said)

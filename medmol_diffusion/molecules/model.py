@@ -30,35 +30,59 @@ from medmol_diffusion.core.objective import draw, schedule_loss, weighted_error
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.data import MoleculeData
 from medmol_diffusion.molecules.egnn import EGNN
-from medmol_diffusion.molecules.features import ELEMENT_SCALE, Layout
+from medmol_diffusion.molecules.features import CHARGE_SCALE, Layout, pack, unpack
 from medmol_diffusion.molecules.fragment import Fixed, Fragment
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
+from medmol_diffusion.molecules.network import MoleculeNetwork
 from medmol_diffusion.molecules.size import SizeDistribution
 from medmol_diffusion.training.model import DiffusionModel, Observed
 from medmol_diffusion.training.solver import Guide, Solver
 
 
-class MoleculeNetwork(nn.Module):
+class StateNetwork(nn.Module):
     """An equivariant network between the blocks of the state.
 
-    The network sees positions, the posterior of every atom's element given that atom alone, and gamma; its feature
-    output is added to the log-evidence of that posterior, so that it learns only what the rest of the molecule says.
+    The network sees positions, the posterior of every category given its own noisy blocks alone, and gamma; what it
+    says of a category is added to the log-evidence of that posterior, so that it learns only what the rest of the
+    molecule says.
     """
 
-    def __init__(self, layout: Layout, network: nn.Module) -> None:
+    def __init__(self, layout: Layout, network: MoleculeNetwork) -> None:
         super().__init__()
         self.layout, self.network = layout, network
+        sizes = {"atoms_in": layout.atoms_size, "atoms_out": layout.atoms_size}
+        sizes |= {"pairs_in": len(layout.bond_orders), "pairs_out": len(layout.bond_orders)}
+        for name, size in sizes.items():
+            if getattr(network, name) != size:
+                raise ValueError(
+                    f"network.{name} = {getattr(network, name)}, but the state has {size}: atoms count elements and "
+                    "formal_charges, pairs bond_orders"
+                )
 
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Tensor:
+    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Tensor | None = None) -> Tensor:
         assert isinstance(space, Product)
         parts = space.split(z)
         mask = space.blocks["positions"].mask  # type: ignore[attr-defined]
-        evidence = self.layout.evidence(parts, gamma)
-        vectors, context = self.network(parts["positions"], torch.softmax(evidence, -1), mask, gamma.to(z))
-        logits = evidence + context
-        charges = torch.tensor(self.layout.elements, device=z.device, dtype=z.dtype) / 10.0
-        expected = torch.softmax(logits, -1) @ charges[:, None]
-        return space.join({"positions": vectors.to(z), "elements": logits, "charges": expected * mask[..., None]})
+        size = mask.shape[1]
+        logits = self.layout.evidence(parts, gamma)
+        seen = {name: torch.softmax(value, -1) for name, value in logits.items()}
+        of_atoms = [name for name in seen if name != "bonds"]
+        said = self.network(
+            parts["positions"],
+            torch.cat([seen[name] for name in of_atoms], -1),
+            mask,
+            gamma.to(z),
+            unpack(seen["bonds"], size) if "bonds" in seen else None,
+            condition,
+        )
+        widths = [logits[name].shape[-1] for name in of_atoms]
+        for name, context in zip(of_atoms, said.atoms.split(widths, -1), strict=True):
+            logits[name] = logits[name] + context
+        if said.pairs is not None:
+            logits["bonds"] = logits["bonds"] + pack(said.pairs)
+        nuclear = torch.tensor(self.layout.elements, device=z.device, dtype=z.dtype) / CHARGE_SCALE
+        expected = torch.softmax(logits["elements"], -1) @ nuclear[:, None]
+        return space.join({"positions": said.vectors.to(z), "charges": expected * mask[..., None], **logits})
 
 
 class MoleculeDiffusion(DiffusionModel):
@@ -71,7 +95,11 @@ class MoleculeDiffusion(DiffusionModel):
         max_atoms: the largest molecule the size distribution can hold.
         weighting: of the positions' squared error, a name in core.WEIGHTINGS.
         gamma_mean, gamma_std: training noise levels gamma ~ N(mean, std^2), cut to the schedule; uniform in t when
-        None. element_weight: factor on the cross-entropy of the elements.
+        None.
+        element_weight: factor on the cross-entropies of the elements and the formal charges, per atom.
+        bond_orders: where the model makes bonds too, their orders: 0 for none, 1, 2, 3, and 4 for aromatic ones.
+        formal_charges: where it makes charges too, their values.
+        bond_weight: factor on the cross-entropy of the bonds, a molecule's sum divided by its number of atoms.
     """
 
     unit = "nats per molecule; positions in angstrom, 3 (N - 1) of them, and N (K + 1) features"
@@ -81,24 +109,29 @@ class MoleculeDiffusion(DiffusionModel):
     def __init__(
         self,
         elements: list[int],
-        network: nn.Module | None = None,
+        network: MoleculeNetwork | None = None,
         schedule: Schedule | None = None,
         max_atoms: int = 64,
         weighting: str = "native",
         gamma_mean: float | None = None,
         gamma_std: float = 2.4,
         element_weight: float = 1.0,
+        bond_orders: list[int] | None = None,
+        formal_charges: list[int] | None = None,
+        bond_weight: float = 1.0,
     ) -> None:
         super().__init__()
         if weighting not in WEIGHTINGS:
             raise ValueError(f"unknown weighting '{weighting}': choose one of {', '.join(WEIGHTINGS)}")
-        self.layout = Layout(tuple(elements))
-        k = len(elements)
-        self.network = MoleculeNetwork(self.layout, EGNN(k, k) if network is None else network)
+        self.layout = Layout(tuple(elements), tuple(bond_orders or ()), tuple(formal_charges or ()))
+        if network is None:
+            k, pairs = self.layout.atoms_size, len(self.layout.bond_orders)
+            network = EGNN(k, k, pairs_in=pairs, pairs_out=pairs)
+        self.network = StateNetwork(self.layout, network)
         self.schedule = Polynomial() if schedule is None else schedule
         self.size = SizeDistribution(max_atoms)
         self.weighting = WEIGHTINGS[weighting]()
-        self.element_weight = element_weight
+        self.element_weight, self.bond_weight = element_weight, bond_weight
         self.levels = (
             UniformTime(self.schedule) if gamma_mean is None else NormalGamma(self.schedule, gamma_mean, gamma_std)
         )
@@ -110,17 +143,18 @@ class MoleculeDiffusion(DiffusionModel):
         return NetworkDenoiser(
             self.network,
             PerBlock(
-                {
-                    "positions": Preconditioned(self.data_std, scale=False),
-                    "elements": Logits(1 / ELEMENT_SCALE),
-                    "charges": X(),
-                }
+                {"positions": Preconditioned(self.data_std, scale=False), "charges": X()}
+                | {name: Logits(1 / scale) for name, (_, scale) in self.layout.categories.items()}
             ),
         )
 
     @property
     def vocabulary(self) -> dict[str, Any]:
-        return {"elements": list(self.layout.elements)}
+        return {
+            "elements": list(self.layout.elements),
+            "bond_orders": list(self.layout.bond_orders),
+            "formal_charges": list(self.layout.formal_charges),
+        }
 
     def open_data(self, path: str) -> MoleculeData:
         """All molecules of a file that are made of the model's elements."""
@@ -151,21 +185,26 @@ class MoleculeDiffusion(DiffusionModel):
         weighting: Weighting,
         gamma_derivative: Tensor | None = None,
     ) -> Tensor:
-        """[B] weighted squared error of the positions per degree of freedom, plus KL(p || softmax(logits)) per atom.
+        """[B] weighted squared error of the positions per degree of freedom, plus KL(p || softmax(logits)) of every
+        category, summed over its rows and divided by the number of atoms.
 
-        p is the elements block of x: the one-hot of the data, which makes the divergence a cross-entropy, or the
-        distribution that a teacher holds. Charges are the means of the same logits and need no term of their own.
+        p is a category's block of x: the one-hot of the data, which makes the divergence a cross-entropy, or the
+        distribution that a teacher holds. Nuclear charges are the means of the same logits and need no term of their
+        own.
         """
         space = prediction.space
         assert isinstance(space, Product)
         squared_error = weighted_error(prediction, x, eps, weighting, gamma_derivative)
-        positions, elements = space.blocks["positions"], space.blocks["elements"]
-        squared = positions.sum(space.split(squared_error)["positions"]) / positions.dim().to(x)
-        squared = squared + weighting.offset(prediction.gamma).to(x)
-        p = ELEMENT_SCALE * space.split(x)["elements"]
-        log_q = torch.log_softmax(space.split(prediction.output)["elements"], -1)
-        divergence = elements.sum(torch.xlogy(p, p) - p * log_q) * (len(self.layout.elements) / elements.dim()).to(x)
-        return squared + self.element_weight * divergence
+        positions = space.blocks["positions"]
+        error = positions.sum(space.split(squared_error)["positions"]) / positions.dim().to(x)
+        error = error + weighting.offset(prediction.gamma).to(x)
+        clean, output = space.split(x), space.split(prediction.output)
+        num_atoms = space.blocks["charges"].dim().to(x)
+        for name, (_, scale) in self.layout.categories.items():
+            p, log_q = scale * clean[name], torch.log_softmax(output[name], -1)
+            divergence = space.blocks[name].sum(torch.xlogy(p, p) - p * log_q) / num_atoms
+            error = error + (self.bond_weight if name == "bonds" else self.element_weight) * divergence
+        return error
 
     def observed(self, batch: "MoleculeBatch | list[Molecule]") -> Observed:
         """What -log p(molecule) reads, and its own term size = -log p(N).
@@ -329,7 +368,13 @@ class MoleculeDiffusion(DiffusionModel):
         def solve(rows: Tensor, mask: Tensor, streams: Streams) -> tuple[Product, Tensor]:
             space, x = self._states(templates, rows)
             first = torch.arange(mask.shape[1], device=self.device) < held[rows.to(self.device), None]
-            known = space.join({name: first[..., None].expand(block.shape) for name, block in space.blocks.items()})
+            both = pack(first[:, :, None] & first[:, None, :])
+            known = space.join(
+                {
+                    name: (both if name == "bonds" else first)[..., None].expand(block.shape)
+                    for name, block in space.blocks.items()
+                }
+            )
             return space, solver.inpaint(space, x, known, streams, resamples, jump)
 
         streams = Streams(seed, torch.arange(len(molecules)))

@@ -51,7 +51,7 @@ def forward(network: nn.Module, batches: list[Batch]) -> None:
 def train(network: nn.Module, batches: list[Batch]) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     for batch in batches:
-        vectors, features = network(*batch)
+        vectors, features, *_ = network(*batch)
         ((vectors - batch[0]).square().mean() + features.square().mean()).backward()
         optimizer.step()
         optimizer.zero_grad()

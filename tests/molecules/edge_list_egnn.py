@@ -34,14 +34,14 @@ class EdgeListEGNN(nn.Module):
         x = start = positions.reshape(-1, 3) * atoms
         noisy = _distance(x, i, j)
         alpha = torch.sigmoid(-gamma).sqrt().repeat_interleave(size * size)
-        radial = self.egnn.basis(noisy / alpha, noisy)
-        noise = self.egnn.noise(gamma).repeat_interleave(size, dim=0)
-        h = self.egnn.embed(torch.cat([features.reshape(batch * size, -1) * atoms, noise], dim=-1))
+        radial = self.egnn.pair_features.basis(noisy / alpha, noisy)
+        context = self.egnn.context(gamma, None).repeat_interleave(size, dim=0)
+        h = self.egnn.embed(features.reshape(batch * size, -1) * atoms) + context
         for layer, wide in zip(self.egnn.layers, self.wide, strict=True):
             h, x = _layer(layer, wide, h, x, i, j, radial, edge_mask)
         moved = ((x - start) * atoms).reshape(batch, size, 3)
         mean = moved.sum(1, keepdim=True) / mask.sum(1).reshape(-1, 1, 1)
-        out = self.egnn.readout(h) * atoms
+        out = self.egnn.readout(self.egnn.norm(h)) * atoms
         return (moved - mean) * mask.unsqueeze(-1), out.reshape(batch, size, -1)
 
 

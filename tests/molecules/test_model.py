@@ -68,7 +68,7 @@ def test_evidence_is_the_gaussian_log_likelihood_of_an_atoms_own_blocks() -> Non
     gamma = torch.tensor([-3.0, 0.5, 4.0], dtype=torch.float64)
     z = diffuse(x, space.noise(x, Streams(0, batch.index)), gamma)
     parts = space.split(z)
-    found = made.layout.evidence(parts, gamma)
+    found = made.layout.evidence(parts, gamma)["elements"]
     log_likelihood = []
     for k, number in enumerate(ELEMENTS):
         clean = torch.cat([torch.nn.functional.one_hot(torch.tensor(k), 3) / 4.0, torch.tensor([number / 10.0])])

@@ -173,7 +173,7 @@ def test_against_data_the_error_of_elements_is_their_cross_entropy(molecule_run:
     for model.element_weight in (0.0, 1.0):
         errors.append(model.error(prediction, x, eps, model.weighting))
     logits = space.split(prediction.output)["elements"].transpose(1, 2)
-    entropy = F.cross_entropy(logits, model.layout.labels(batch), reduction="none") * batch.mask
+    entropy = F.cross_entropy(logits, model.layout.labels(batch)["elements"], reduction="none") * batch.mask
     torch.testing.assert_close(errors[1] - errors[0], entropy.sum(1) / batch.mask.sum(1))
 
 
