@@ -241,6 +241,17 @@ def export(options: argparse.Namespace) -> None:
     console.print(f"exported to [bold]{export_model(options.run_folder, options.output)}[/]")
 
 
+def models(options: argparse.Namespace) -> None:
+    from medmol_diffusion.pretrained import scores, shipped
+
+    for name, folder in shipped().items():
+        table = Table("figure", "measured", title=escape(name))
+        for row in scores(name).items():
+            table.add_row(*(escape(cell) for cell in row))
+        console.print(table)
+        console.print(f"its card: {escape(str(folder / 'card.md'))}", soft_wrap=True)
+
+
 def demo(options: argparse.Namespace) -> None:
     from medmol_diffusion.demo import run_demo
 
@@ -277,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=about, description=about)
         sub.set_defaults(run=run)
         if model:
-            sub.add_argument("model", metavar="MODEL", help="a run folder or an exported folder")
+            sub.add_argument("model", metavar="MODEL", help="a run folder, an exported folder, or a shipped model")
             sub.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
             sub.add_argument("--seed", type=int, default=0, help="of the random streams (default 0)")
         return sub
@@ -347,6 +358,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb("export", "write a run as safetensors + config.yaml + card.md", export)
     sub.add_argument("run_folder", metavar="RUN")
     sub.add_argument("-o", "--output", required=True, metavar="FOLDER")
+
+    verb("models", "the models that ship with the package, with their measured scores", models)
 
     sub = verb("demo", "both domains on the embedded data, end to end, with report.html", demo)
     sub.add_argument("-o", "--output", default="demo", metavar="FOLDER", help="default: demo")

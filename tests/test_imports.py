@@ -16,12 +16,13 @@ ALLOWED = {
     "errors": set[str](),
     "progress": set[str](),
     "core": set[str](),
-    "training": {"core", "progress"},
+    "pretrained": set[str](),
+    "training": {"core", "progress", "pretrained"},
     "molecules": {"core", "training"},
     "mri": {"core", "training"},
     "report": {"core", "training", "molecules", "mri"},
     "demo": {"core", "training", "molecules", "mri", "report"},
-    "cli": {"progress", "core", "training", "molecules", "mri", "report", "demo"},
+    "cli": {"progress", "core", "pretrained", "training", "molecules", "mri", "report", "demo"},
 }
 
 
