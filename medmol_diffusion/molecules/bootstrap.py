@@ -1,0 +1,88 @@
+"""Bootstrap intervals of whatever is measured on a set of molecules, by drawing whole molecules with replacement."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+_BLOCK = 2**21  # weights held at once
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """The draws of one set: its molecules resampled with replacement, the same draws for everything measured on it.
+
+    A draw gives molecule m the weight w_m, how often it was drawn: w ~ Multinomial(size; 1/size, ..., 1/size), so that
+    the weights of a draw add up to size. An interval is that of the percentiles over the draws (Efron 1979).
+    Memory is flat: the weights follow from the seed and are made again, a block at a time, wherever they are needed.
+
+    Attributes:
+        size: how many molecules there are.
+        draws: how many resamples.
+        seed: of the draws; the same seed gives the same weights on every machine.
+        level: how much of the distribution lies inside the interval.
+
+    Raises ValueError for a size or draws below 1, and for a level outside (0, 1).
+    """
+
+    size: int
+    draws: int = 1000
+    seed: int = 0
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.draws < 1:
+            raise ValueError(f"A bootstrap needs a size and draws of at least 1, not {self.size} and {self.draws}.")
+        if not 0 < self.level < 1:
+            raise ValueError(f"level = {self.level} is not between 0 and 1: 0.95 is the usual choice.")
+
+    def weights(self) -> Iterator[np.ndarray]:
+        """The weights of every draw, in blocks (b, size) float64 whose b add up to `draws`."""
+        generator = np.random.default_rng(self.seed)
+        rows = max(1, _BLOCK // self.size)
+        for start in range(0, self.draws, rows):
+            count = min(rows, self.draws - start)
+            drawn = generator.integers(self.size, size=(count, self.size))
+            drawn += np.arange(count)[:, None] * self.size
+            counts = np.bincount(drawn.ravel(), minlength=count * self.size)
+            yield counts.reshape(count, self.size).astype(np.float64)
+
+    def interval(self, statistic: Callable[[np.ndarray], np.ndarray | float]) -> np.ndarray:
+        """(2, ...) low and high of any statistic of weights (size,) -> a number or an array of numbers.
+
+        Draws for which a number is NaN (nothing to divide by) are left out; NaN where all of them are.
+        """
+        return self._limits(np.array([statistic(row) for block in self.weights() for row in block], dtype=np.float64))
+
+    def ratio(self, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        r"""(2, ...) low and high of a ratio of sums $\sum_m w_m\,part_m / \sum_m w_m\,whole_m$.
+
+        part and whole are (size,), or (size, K) for K ratios at once; a mean over molecules has a whole of ones.
+        Draws whose whole is 0 are left out.
+        """
+        part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+        sums = [(block @ part, block @ whole) for block in self.weights()]
+        parts, wholes = (np.concatenate(column) for column in zip(*sums, strict=True))
+        return self._limits(np.divide(parts, wholes, out=np.full_like(parts, np.nan), where=wholes > 0))
+
+    def fraction(self, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        r"""(2,) low and high of a ratio whose parts lie within their wholes, 0 <= part_m <= whole_m, each (size,).
+
+        Where the whole set is counted, or nothing of it, every draw agrees and the percentiles have no width, however
+        few the molecules. There the exact binomial limit of n molecules takes their place: low = a^{1/n}, or
+        high = 1 - a^{1/n}, with a = (1 - level) / 2 (Clopper and Pearson 1934). n counts the molecules of whole > 0.
+        """
+        part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+        limit = ((1 - self.level) / 2) ** (1 / max(np.count_nonzero(whole), 1))
+        if part.sum() == whole.sum():
+            return np.array([limit, 1.0])
+        if part.sum() == 0:
+            return np.array([0.0, 1 - limit])
+        return self.ratio(part, whole)
+
+    def _limits(self, drawn: np.ndarray) -> np.ndarray:
+        tail = (1 - self.level) / 2
+        known = ~np.isnan(drawn).all(axis=0)
+        limits = np.full((2, *drawn.shape[1:]), np.nan)
+        limits[:, known] = np.nanquantile(drawn[:, known], [tail, 1 - tail], axis=0)
+        return limits
