@@ -66,19 +66,19 @@ class Bootstrap:
         return self._limits(np.divide(parts, wholes, out=np.full_like(parts, np.nan), where=wholes > 0))
 
     def fraction(self, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        r"""(2,) low and high of a ratio whose parts lie within their wholes, 0 <= part_m <= whole_m, each (size,).
+        r"""(2, ...) low and high of ratios whose parts lie within their wholes, 0 <= part_m <= whole_m, as in `ratio`.
 
         Where the whole set is counted, or nothing of it, every draw agrees and the percentiles have no width, however
         few the molecules. There the exact binomial limit of n molecules takes their place: low = a^{1/n}, or
         high = 1 - a^{1/n}, with a = (1 - level) / 2 (Clopper and Pearson 1934). n counts the molecules of whole > 0.
         """
-        part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
-        limit = ((1 - self.level) / 2) ** (1 / max(np.count_nonzero(whole), 1))
-        if part.sum() == whole.sum():
-            return np.array([limit, 1.0])
-        if part.sum() == 0:
-            return np.array([0.0, 1 - limit])
-        return self.ratio(part, whole)
+        limits = self.ratio(part, whole)
+        count = np.count_nonzero(whole, axis=0)
+        limit = ((1 - self.level) / 2) ** (1 / np.maximum(count, 1))
+        parts, wholes = np.sum(part, axis=0), np.sum(whole, axis=0)
+        limits[0] = np.where((parts == wholes) & (count > 0), limit, limits[0])
+        limits[1] = np.where((parts == 0) & (count > 0), 1 - limit, limits[1])
+        return limits
 
     def _limits(self, drawn: np.ndarray) -> np.ndarray:
         tail = (1 - self.level) / 2

@@ -14,7 +14,7 @@ import numpy as np
 from medmol_diffusion.errors import InputError
 
 if TYPE_CHECKING:
-    from rdkit.Chem import Mol
+    from rdkit.Chem import Atom, Mol
 
     from medmol_diffusion.molecules.molecule import Molecule
 
@@ -93,8 +93,9 @@ def bond_orders_batch(atomic_numbers: np.ndarray, positions: np.ndarray) -> np.n
     # Chunks that stay in cache; the upper triangle is worked out and mirrored.
     i, j = np.triu_indices(numbers.shape[1], k=1)
     limits = _thresholds()
-    for start in range(0, len(numbers), 256):
-        rows = slice(start, start + 256)
+    step = max(1, 2**17 // max(len(i), 1))
+    for start in range(0, len(numbers), step):
+        rows = slice(start, start + step)
         first, second = numbers[rows][:, i], numbers[rows][:, j]
         distance = np.sqrt(((positions[rows][:, i] - positions[rows][:, j]) ** 2).sum(-1))
         single = distance < limits[0][first, second]
@@ -118,6 +119,12 @@ def stability(atomic_numbers: np.ndarray, orders: np.ndarray) -> np.ndarray:
     """
     valence = np.minimum(orders.sum(axis=-1, dtype=np.intp), 63)
     return _allowed()[np.asarray(atomic_numbers, dtype=np.intp), valence]
+
+
+@cache
+def known_elements() -> np.ndarray:
+    """(119,) bool: the elements that rule 1 gives a valence. An atom of another is never stable."""
+    return _allowed().any(axis=1)
 
 
 def formal_charges(atomic_numbers: np.ndarray, orders: np.ndarray) -> np.ndarray:
@@ -146,7 +153,7 @@ def to_rdkit(molecule: "Molecule") -> "Mol":
         orders = bond_orders(molecule.atomic_numbers, molecule.positions)
         bonds = bonds_from_orders(orders)
         charges = formal_charges(molecule.atomic_numbers, orders) if charges is None else charges
-    mol = _graph(molecule.atomic_numbers, bonds, charges, implicit_hydrogens=False)
+    mol = graph(molecule.atomic_numbers, bonds, charges, implicit_hydrogens=False)
     conformer = Chem.Conformer(molecule.num_atoms)
     conformer.SetPositions(np.ascontiguousarray(molecule.positions))
     conformer.Set3D(True)
@@ -187,35 +194,66 @@ def from_mol_block(block: str) -> "Mol":
 
 def rule_one_mol(atomic_numbers: np.ndarray, orders: np.ndarray) -> "Mol | None":
     """The graph of rule 1 as published: no charges, open valences filled with implicit hydrogens; None if not valid."""
+    return sanitised(graph(atomic_numbers, bonds_from_orders(orders), None, implicit_hydrogens=True))
+
+
+def sanitised(mol: "Mol") -> "Mol | None":
+    """The same Mol, sanitised in place, or None when RDKit cannot: what every protocol calls valid."""
     from rdkit import Chem, rdBase
 
-    mol = _graph(atomic_numbers, bonds_from_orders(orders), None, implicit_hydrogens=True)
     with rdBase.BlockLogs():
         valid = Chem.SanitizeMol(mol, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE
     return mol if valid else None
 
 
 def largest_fragment_smiles(mol: "Mol") -> tuple[str, bool]:
-    """The canonical SMILES of the largest fragment, hydrogens explicit, and whether it is the whole molecule."""
+    """The canonical SMILES of the largest fragment, hydrogens explicit, and whether it is the whole molecule.
+
+    Of fragments of one size it is the SMILES that sorts first, so that the order of the atoms says nothing.
+    """
     from rdkit import Chem
 
-    fragments = Chem.GetMolFrags(mol, asMols=True)
-    return Chem.MolToSmiles(max(fragments, key=lambda fragment: fragment.GetNumAtoms())), len(fragments) == 1
+    if len(fragments := Chem.GetMolFrags(mol)) == 1:
+        return Chem.MolToSmiles(mol), True
+    largest = max(len(fragment) for fragment in fragments)
+    pieces = (piece for piece in Chem.GetMolFrags(mol, asMols=True) if piece.GetNumAtoms() == largest)
+    return min(Chem.MolToSmiles(piece) for piece in pieces), False
 
 
-def _graph(
-    atomic_numbers: np.ndarray, bonds: np.ndarray, charges: np.ndarray | None, implicit_hydrogens: bool
-) -> "Mol":
+def kekulised_bonds(mol: "Mol") -> np.ndarray | None:
+    """(M, 3) rows (i, j, order) of an unsanitised Mol with its aromatic bonds single or double; None if that fails."""
+    from rdkit import Chem, rdBase
+
+    kekule = Chem.Mol(mol)
+    kekule.UpdatePropertyCache(strict=False)
+    with rdBase.BlockLogs():
+        try:
+            Chem.Kekulize(kekule, clearAromaticFlags=True)
+        except (Chem.KekulizeException, Chem.AtomKekulizeException, ValueError, RuntimeError):
+            return None
+    rows = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), int(bond.GetBondType())) for bond in kekule.GetBonds()]
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+@cache
+def _atom(number: int, charge: int, implicit_hydrogens: bool) -> "Atom":
+    from rdkit import Chem
+
+    atom = Chem.Atom(number)
+    atom.SetNoImplicit(not implicit_hydrogens)
+    atom.SetFormalCharge(charge)
+    return atom
+
+
+def graph(atomic_numbers: np.ndarray, bonds: np.ndarray, charges: np.ndarray | None, implicit_hydrogens: bool) -> "Mol":
+    """The unsanitised RDKit Mol of atoms (N,), bonds (M, 3) and charges (N,), or none, without a conformer."""
     from rdkit import Chem
 
     types = (Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE, Chem.BondType.AROMATIC)
     mol = Chem.RWMol()
-    for place, number in enumerate(atomic_numbers.tolist()):
-        atom = Chem.Atom(number)
-        atom.SetNoImplicit(not implicit_hydrogens)
-        if charges is not None:
-            atom.SetFormalCharge(int(charges[place]))
-        mol.AddAtom(atom)
+    numbers = atomic_numbers.tolist()
+    for number, charge in zip(numbers, [0] * len(numbers) if charges is None else charges.tolist(), strict=True):
+        mol.AddAtom(_atom(number, charge, implicit_hydrogens))  # RDKit copies it
     for i, j, order in bonds.tolist():
         mol.AddBond(i, j, types[order - 1])
         if order == len(types):

@@ -1,16 +1,17 @@
-"""Scores of a set of molecules by rule 1 (EDM, Hoogeboom et al. 2022), each with a bootstrap interval.
+"""Scores of a set of molecules by one of two protocols (verdict.py), each with a bootstrap interval.
 
-Bonds come from distances (chemistry.py), so anyone's coordinates are judged alike; bonds stored in a file are not used.
+Figures of different protocols must not stand in one table.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules import chemistry
-from medmol_diffusion.molecules.molecule import Molecule, pad
+from medmol_diffusion.molecules.bootstrap import Bootstrap
+from medmol_diffusion.molecules.molecule import Molecule
+from medmol_diffusion.molecules.verdict import COLUMNS, Protocol, check_protocol, identity, verdicts
 
 
 @dataclass(frozen=True)
@@ -25,94 +26,163 @@ class Score:
 
 @dataclass(frozen=True)
 class MoleculeScores:
-    """The published rule's scores of a set of molecules; None for what the set cannot say.
+    """The published scores of a set of molecules by one protocol; None for what the set cannot say.
 
     atom_stability: atoms of an allowed valence / atoms. molecule_stability: molecules of such atoms alone / molecules.
     validity: molecules that RDKit sanitises / molecules. connectivity: valid and in one piece / molecules.
     uniqueness: distinct SMILES / valid. novelty: distinct SMILES that are not in the reference / distinct.
-    A SMILES is that of the largest fragment, so validity counts disconnected molecules.
+    unknown_elements: atoms of an element that the rule has no entry for, none of them stable / atoms.
+    A SMILES is that of the largest fragment, so validity counts disconnected molecules: connectivity stands beside it.
     """
 
+    protocol: Protocol
     atom_stability: Score
     molecule_stability: Score
     validity: Score
     connectivity: Score
     uniqueness: Score | None
     novelty: Score | None
+    unknown_elements: Score
 
     def to_dict(self) -> dict[str, dict[str, float] | None]:
-        """Plain numbers, for JSON."""
-        return asdict(self)
+        """Plain numbers, for JSON: each score by its name."""
+        return {name: None if score is None else asdict(score) for name, score in self._scores().items()}
 
     def rows(self) -> Iterator[tuple[str, str, str, str]]:
-        """(name, value, interval, n) for a table, in percent; scores that could not be made are left out."""
-        for name, score in vars(self).items():
-            if score is not None:
+        """(name, value, interval, n) for a table, in percent.
+
+        Scores that could not be made are left out, and so are unknown elements where there are none.
+        """
+        for name, score in self._scores().items():
+            if score is not None and (name != "unknown_elements" or score.value > 0):
                 interval = f"{100 * score.low:.1f} - {100 * score.high:.1f}"
                 yield name.replace("_", " "), f"{100 * score.value:.1f} %", interval, str(score.n)
 
+    def _scores(self) -> dict[str, Score | None]:
+        return {name: value for name, value in vars(self).items() if name != "protocol"}
+
+
+class Judge:
+    """Scores a stream of molecules of any length with flat memory: six numbers are kept of each, and no molecule.
+
+        judge = Judge(protocol="bonds")
+        for molecules in chunks:
+            judge.update(molecules)
+        print(judge.scores())
+
+    Args:
+        reference_smiles: of the training set by the same protocol, smiles_of(molecules), for the novelty.
+        protocol: "distances" or "bonds", see verdict.py.
+        workers: processes that judge, see verdicts.
+
+    Raises InputError for an unknown protocol.
+    """
+
+    def __init__(
+        self, reference_smiles: Iterable[str] | None = None, protocol: Protocol = "distances", workers: int = 1
+    ) -> None:
+        check_protocol(protocol)
+        self.protocol: Protocol = protocol
+        self.workers = workers
+        self.reference = None if reference_smiles is None else identities(reference_smiles)
+        self._tables = [np.zeros((0, len(COLUMNS)), dtype=np.int64)]
+
+    def update(self, molecules: Iterable[Molecule]) -> None:
+        """Judge more molecules; a generator is read a chunk at a time."""
+        self._tables += [table for table, _ in verdicts(molecules, self.protocol, self.workers)]
+
+    def __len__(self) -> int:
+        return sum(len(table) for table in self._tables)
+
+    def table(self) -> np.ndarray:
+        """(M, 6) int64: the numbers of every molecule so far, in order, one for each of verdict.COLUMNS."""
+        self._tables = [np.concatenate(self._tables)]
+        return self._tables[0]
+
+    def scores(self, bootstrap: int = 1000, seed: int = 0) -> MoleculeScores:
+        """The scores of all molecules so far; raises InputError when there are none."""
+        return scores_of(self.table(), self.protocol, self.reference, bootstrap, seed)
+
 
 def score_molecules(
-    molecules: list[Molecule], reference_smiles: set[str] | None = None, bootstrap: int = 1000, seed: int = 0
+    molecules: Iterable[Molecule],
+    reference_smiles: set[str] | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    protocol: Protocol = "distances",
+    workers: int = 1,
 ) -> MoleculeScores:
-    """Judge molecules by rule 1. reference_smiles are those of the training set by the same rule: smiles_of(molecules).
+    """Judge molecules by a protocol. reference_smiles are those of the training set by the same: smiles_of(molecules).
 
     The intervals resample whole molecules `bootstrap` times. A resample repeats molecules by its nature, so it counts a
-    molecule as distinct when it is the first of its kind in the whole set. Raises InputError for no molecules.
+    molecule as distinct when it is the first of its kind in the whole set. Where all or nothing is counted, the
+    interval is the exact binomial one, as a bootstrap's would have no width.
+
+    Raises InputError for no molecules, an unknown protocol, and molecules without bonds under "bonds".
     """
-    if not molecules:
-        raise InputError("There are no molecules to score.")
-    stable_atoms, graphs = _judge(molecules)
-    atoms = np.array([molecule.num_atoms for molecule in molecules])
-    valid = np.array([graph is not None for graph in graphs])
-    connected = np.array([graph is not None and graph[1] for graph in graphs])
-    every = np.ones(len(molecules))
+    judge = Judge(reference_smiles, protocol, workers)
+    judge.update(molecules)
+    return judge.scores(bootstrap, seed)
+
+
+def smiles_of(molecules: Iterable[Molecule], protocol: Protocol = "distances", workers: int = 1) -> set[str]:
+    """The distinct SMILES of the valid molecules by a protocol: what novelty by the same protocol is measured against.
+
+    They hold their hydrogens and no stereochemistry.
+    """
+    chunks = verdicts(molecules, protocol, workers)
+    return {smiles for _, found in chunks for smiles in found if smiles is not None}
+
+
+def identities(smiles: Iterable[str]) -> np.ndarray:
+    """(K,) int64: the distinct identities of SMILES, sorted."""
+    return np.unique(np.array([identity(one) for one in smiles], dtype=np.int64))
+
+
+def ratios(table: np.ndarray, reference: np.ndarray | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each score its part and its whole of every molecule, (M,) each, so that score = sum of parts / sum of wholes.
+
+    table is (M, 6), one column for each of verdict.COLUMNS; reference is identities(smiles), or None: no novelty.
+    """
+    atoms, stable, unknown, valid, connected, identities = table.T
+    every = np.ones_like(atoms)
     # The first of its copies stands for a distinct SMILES.
-    seen: set[str] = set()
-    first = np.zeros(len(molecules), dtype=bool)
-    novel = np.zeros(len(molecules), dtype=bool)
-    for place, graph in enumerate(graphs):
-        if graph is not None and graph[0] not in seen:
-            seen.add(graph[0])
-            first[place] = True
-            novel[place] = reference_smiles is not None and graph[0] not in reference_smiles
+    places = np.flatnonzero(valid)
+    first = np.zeros_like(atoms)
+    first[places[np.unique(identities[places], return_index=True)[1]]] = 1
+    found = {
+        "atom_stability": (stable, atoms),
+        "molecule_stability": (stable == atoms, every),
+        "validity": (valid, every),
+        "connectivity": (connected, every),
+        "uniqueness": (first, valid),
+        "unknown_elements": (unknown, atoms),
+    }
+    if reference is not None:
+        found["novelty"] = (first * ~np.isin(identities, reference), first)
+    return found
 
-    draw = np.random.default_rng(seed)
-    weights = draw.multinomial(len(molecules), every / len(molecules), size=bootstrap)
 
-    def score(part: np.ndarray, whole: np.ndarray) -> Score:
-        totals = weights @ whole
-        low, high = np.quantile((weights @ part)[totals > 0] / totals[totals > 0], [0.025, 0.975])
-        return Score(float(part.sum() / whole.sum()), float(low), float(high), int(whole.sum()))
-
+def scores_of(
+    table: np.ndarray, protocol: Protocol, reference: np.ndarray | None = None, bootstrap: int = 1000, seed: int = 0
+) -> MoleculeScores:
+    """The scores of the judged molecules of a table, see ratios; raises InputError when there are none."""
+    if not len(table):
+        raise InputError("There are no molecules to score.")
+    pairs = ratios(table, reference)
+    parts, wholes = (np.stack(columns, axis=1).astype(np.float64) for columns in zip(*pairs.values(), strict=True))
+    intervals = Bootstrap(len(table), bootstrap, seed).fraction(parts, wholes)
+    scores: dict[str, Score] = {}
+    for name, part, whole, low, high in zip(pairs, parts.sum(axis=0), wholes.sum(axis=0), *intervals, strict=True):
+        if whole > 0:
+            scores[name] = Score(float(part / whole), float(low), float(high), int(whole))
     return MoleculeScores(
-        atom_stability=score(stable_atoms, atoms),
-        molecule_stability=score(stable_atoms == atoms, every),
-        validity=score(valid, every),
-        connectivity=score(connected, every),
-        uniqueness=score(first, valid) if valid.any() else None,
-        novelty=score(novel, first) if valid.any() and reference_smiles is not None else None,
+        protocol=protocol,
+        atom_stability=scores["atom_stability"],
+        molecule_stability=scores["molecule_stability"],
+        validity=scores["validity"],
+        connectivity=scores["connectivity"],
+        uniqueness=scores.get("uniqueness"),
+        novelty=scores.get("novelty"),
+        unknown_elements=scores["unknown_elements"],
     )
-
-
-def smiles_of(molecules: list[Molecule]) -> set[str]:
-    """The distinct SMILES of the valid molecules by rule 1: what novelty is measured against."""
-    return {graph[0] for graph in _judge(molecules)[1] if graph is not None}
-
-
-def _judge(molecules: list[Molecule]) -> tuple[np.ndarray, list[tuple[str, bool] | None]]:
-    """How many atoms of each are stable (M,), and of each valid one its SMILES and whether it is in one piece."""
-    stable = np.zeros(len(molecules), dtype=np.int64)
-    graphs: list[tuple[str, bool] | None] = []
-    for start in range(0, len(molecules), 1024):
-        chunk = molecules[start : start + 1024]
-        numbers, _, count = pad(chunk)
-        positions = np.zeros((*numbers.shape, 3))
-        for row, molecule in enumerate(chunk):
-            positions[row, : count[row]] = molecule.positions
-        orders = chemistry.bond_orders_batch(numbers, positions)
-        stable[start : start + len(chunk)] = chemistry.stability(numbers, orders).sum(axis=1)
-        for row, size in enumerate(count):
-            mol = chemistry.rule_one_mol(numbers[row, :size], orders[row, :size, :size])
-            graphs.append(None if mol is None else chemistry.largest_fragment_smiles(mol))
-    return stable, graphs
