@@ -66,12 +66,16 @@ class Molecule:
             return f"has an atomic number outside 1..118: {int(numbers.min())}..{int(numbers.max())}"
         if self.formal_charges is not None and self.formal_charges.shape != (count,):
             return f"needs one formal charge for each of its {count} atoms"
+        if self.formal_charges is not None and np.abs(self.formal_charges).max() > 118:
+            return "has a formal charge beyond that of any nucleus, 118"
         if self.bonds is not None and len(self.bonds):
             first, second, order = self.bonds.T
             if (first < 0).any() or (first >= second).any() or (second >= count).any():
                 return "has a bond that does not join two of its atoms, i < j"
             if (order < 1).any() or (order > AROMATIC).any():
                 return "has a bond order outside 1, 2, 3 and 4 (aromatic)"
+            if len(set((first * count + second).tolist())) < len(first):
+                return "has two bonds between the same atoms"
         return None
 
     @property

@@ -217,3 +217,12 @@ def test_npz_is_read_where_there_is_no_rdkit():
         "import medmol_diffusion.molecules.data, medmol_diffusion.molecules.egnn, medmol_diffusion.molecules.size"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [({"bonds": [[0, 1, 1], [0, 1, 2]]}, "two bonds between the same atoms"), ({"formal_charges": [0, 300]}, "charge")],
+)
+def test_graphs_that_rdkit_cannot_hold_are_refused(options, fault):
+    with pytest.raises(InputError, match=fault):
+        Molecule([6, 6], np.zeros((2, 3)), **options)
