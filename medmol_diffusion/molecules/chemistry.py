@@ -130,7 +130,7 @@ def stability(atomic_numbers: np.ndarray, orders: np.ndarray) -> np.ndarray:
 @cache
 def known_elements() -> np.ndarray:
     """(119,) bool: the elements that rule 1 gives a valence. An atom of another is never stable."""
-    return _allowed().any(axis=1)
+    return np.any(_allowed(), axis=1)
 
 
 def formal_charges(atomic_numbers: np.ndarray, orders: np.ndarray) -> np.ndarray:

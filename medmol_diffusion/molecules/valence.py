@@ -37,15 +37,16 @@ def _allowed() -> np.ndarray:
     table = np.zeros((len(SYMBOLS), len(_CHARGES), _MOST + 1, _MOST + 1), dtype=bool)
     for symbol, by_charge in PAIRS.items():
         for charge, pairs in by_charge.items():
-            for aromatic, others in pairs.split():
-                table[atomic_number(symbol), charge - _CHARGES.start, int(aromatic), int(others)] = True
+            for pair in pairs.split():
+                aromatic, others = map(int, pair)
+                table[atomic_number(symbol), charge - _CHARGES.start, aromatic, others] = True
     return table
 
 
 @cache
 def known_elements() -> np.ndarray:
     """(119,) bool: the elements that the rule has an entry for. An atom of another is never stable."""
-    return _allowed().any(axis=(1, 2, 3))
+    return np.any(_allowed(), axis=(1, 2, 3))
 
 
 def valence_pairs(num_atoms: int, bonds: np.ndarray) -> np.ndarray:

@@ -93,10 +93,11 @@ def _by_distances(molecules: list[Molecule]) -> Found:
         known = chemistry.known_elements()[numbers] | (numbers == 0)
         stable = chemistry.stability(numbers, orders)
         table[places, :3] = np.stack([sizes[places], stable.sum(axis=1), (~known).sum(axis=1)], axis=1)
-        row, i, j = np.nonzero(np.triu(orders))
-        bonds = np.stack([i, j, orders[row, i, j]], axis=1)
-        for place, rows in zip(places, np.split(bonds, np.searchsorted(row, np.arange(1, len(places)))), strict=True):
-            graph = chemistry.graph(molecules[place].atomic_numbers, rows, None, implicit_hydrogens=True)
+        owner, i, j = np.nonzero(np.triu(orders))
+        bonds = np.stack([i, j, orders[owner, i, j]], axis=1)
+        starts = np.searchsorted(owner, np.arange(1, len(places)))
+        for place, own in zip(places, np.split(bonds, starts), strict=True):
+            graph = chemistry.graph(molecules[place].atomic_numbers, own, None, implicit_hydrogens=True)
             smiles[place] = _enter(table[place], graph)
     return table, smiles
 
