@@ -144,12 +144,12 @@ def ratios(table: np.ndarray, reference: np.ndarray | None) -> dict[str, tuple[n
 
     table is (M, 6), one column for each of verdict.COLUMNS; reference is identities(smiles), or None: no novelty.
     """
-    atoms, stable, unknown, valid, connected, identities = table.T
+    atoms, stable, unknown, valid, connected, kind = table.T
     every = np.ones_like(atoms)
     # The first of its copies stands for a distinct SMILES.
     places = np.flatnonzero(valid)
     first = np.zeros_like(atoms)
-    first[places[np.unique(identities[places], return_index=True)[1]]] = 1
+    first[places[np.unique(kind[places], return_index=True)[1]]] = 1
     found = {
         "atom_stability": (stable, atoms),
         "molecule_stability": (stable == atoms, every),
@@ -159,7 +159,7 @@ def ratios(table: np.ndarray, reference: np.ndarray | None) -> dict[str, tuple[n
         "unknown_elements": (unknown, atoms),
     }
     if reference is not None:
-        found["novelty"] = (first * ~np.isin(identities, reference), first)
+        found["novelty"] = (first * ~np.isin(kind, reference), first)
     return found
 
 
