@@ -84,7 +84,7 @@ class FlatMolecules:
         bonds = bond_offsets = charges = None
         if all(molecule.bonds is not None for molecule in molecules):
             bonds = _join([molecule.bonds for molecule in molecules], (0, 3), np.int32)
-            bond_offsets = running([len(molecule.bonds) for molecule in molecules])  # type: ignore[arg-type]
+            bond_offsets = running([len(molecule.bonds) for molecule in molecules if molecule.bonds is not None])
         if all(molecule.formal_charges is not None for molecule in molecules):
             charges = _join([molecule.formal_charges for molecule in molecules], (0,), np.int8)
         return cls(
@@ -107,17 +107,18 @@ class FlatMolecules:
         parts = [chunk for chunk in everything if len(chunk)] or everything[:1]
         first = parts[0]
         names = sorted({name for chunk in parts for name in chunk.columns})
-        bonds = all(chunk.bonds is not None for chunk in parts)
-        charges = all(chunk.formal_charges is not None for chunk in parts)
+        bonds = [chunk.bonds for chunk in parts if chunk.bonds is not None]
+        bond_offsets = [chunk.bond_offsets for chunk in parts if chunk.bond_offsets is not None]
+        charges = [chunk.formal_charges for chunk in parts if chunk.formal_charges is not None]
         return cls(
             np.concatenate([chunk.atomic_numbers for chunk in parts]),
             np.concatenate([chunk.positions for chunk in parts]),
             running(np.concatenate([chunk.num_atoms for chunk in parts])),
             np.concatenate([chunk.index for chunk in parts]),
             np.concatenate([chunk.group for chunk in parts]),
-            np.concatenate([chunk.bonds for chunk in parts]) if bonds else None,  # type: ignore[misc]
-            running(np.concatenate([np.diff(chunk.bond_offsets) for chunk in parts])) if bonds else None,  # type: ignore[arg-type]
-            np.concatenate([chunk.formal_charges for chunk in parts]) if charges else None,  # type: ignore[misc]
+            np.concatenate(bonds) if len(bonds) == len(parts) else None,
+            running(np.concatenate([np.diff(one) for one in bond_offsets])) if len(bonds) == len(parts) else None,
+            np.concatenate(charges) if len(charges) == len(parts) else None,
             {name: np.concatenate([chunk.column(name) for chunk in parts]) for name in names},
             records=sum(chunk.records for chunk in everything),
             skipped=sum(chunk.skipped for chunk in everything),

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
@@ -169,12 +169,12 @@ class MoleculeBatch:
         if all(molecule.bonds is not None for molecule in molecules):
             bonds = torch.zeros(*numbers.shape, numbers.shape[1], dtype=torch.int8)
             for row, molecule in enumerate(molecules):
-                i, j, order = torch.from_numpy(molecule.bonds).T  # type: ignore[arg-type]
+                i, j, order = torch.from_numpy(molecule.bonds).T
                 bonds[row, i, j] = bonds[row, j, i] = order.to(torch.int8)
         if all(molecule.formal_charges is not None for molecule in molecules):
             charges = torch.zeros(numbers.shape, dtype=torch.int64)
             for row, molecule in enumerate(molecules):
-                charges[row, : count[row]] = torch.from_numpy(molecule.formal_charges)  # type: ignore[arg-type]
+                charges[row, : count[row]] = torch.from_numpy(molecule.formal_charges)
         names = {name for molecule in molecules for name, value in molecule.properties.items() if is_number(value)}
         properties = {
             name: torch.tensor(
@@ -198,7 +198,10 @@ class MoleculeBatch:
             return tensor.to(device, **options)
 
         return MoleculeBatch(
-            *(move(tensor) for tensor in (self.atomic_numbers, self.positions, self.mask, self.index)),
+            atomic_numbers=move(self.atomic_numbers),
+            positions=move(self.positions),
+            mask=move(self.mask),
+            index=move(self.index),
             bonds=None if self.bonds is None else move(self.bonds),
             formal_charges=None if self.formal_charges is None else move(self.formal_charges),
             properties={name: move(value) for name, value in self.properties.items()},
@@ -227,7 +230,7 @@ class MoleculeBatch:
         return found
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a property is a number: what a batch and a data set can hold of it."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 

@@ -4,7 +4,7 @@ from medmol_diffusion.molecules.molecule import Molecule
 
 
 def scaffold(molecule: Molecule) -> str:
-    """SMILES of the rings and what links them; of a molecule without rings its own SMILES; "" where RDKit finds none."""
+    """SMILES of the rings and what links them; without rings the molecule's own SMILES; "" where RDKit finds none."""
     from rdkit import Chem, rdBase
     from rdkit.Chem.Scaffolds import MurckoScaffold
 

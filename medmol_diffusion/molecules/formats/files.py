@@ -23,7 +23,6 @@ SUFFIXES = (".sdf", ".sdf.gz", ".xyz", ".xyz.gz", ".npz", ".npy", ".msgpack", *A
 CONFORMERS = 30
 """Of each molecule, where the layout says which conformers are of one molecule: EDM's choice for GEOM-Drugs."""
 CHUNK = 2048
-_MORE = ("more", "fewer")
 
 
 def read_molecules(path: str | Path) -> tuple[list[Molecule], list[BadRecord]]:
@@ -151,7 +150,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _text(file: object) -> Iterator[str]:
-    for line in io.TextIOWrapper(file, encoding="utf-8", errors="replace"):  # type: ignore[type-var, arg-type]
+    for line in io.TextIOWrapper(file, encoding="utf-8", errors="replace"):  # type: ignore[type-var]
         yield line.rstrip("\r\n")
 
 
@@ -159,11 +158,11 @@ def _archive(path: Path) -> Iterator[Record]:
     try:
         with tarfile.open(path, "r|*") as archive:
             for member in archive:
-                kind = suffix(Path(member.name)).removesuffix(".gz")
+                kind = suffix(Path(member.name))
                 file = archive.extractfile(member) if kind in TEXT else None
                 if file is None:
                     continue
-                for record in TEXT[kind](_text(gzip.open(file) if member.name.endswith(".gz") else file)):
+                for record in TEXT[kind](_text(file)):
                     yield record if record.name else replace(record, name=Path(member.name).name)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise InputError(f"{path} is not a whole tar archive ({error}).") from error
@@ -182,9 +181,8 @@ def _with_columns(found: Iterable[Record], path: Path, beside: Path) -> Iterator
         rows = csv.DictReader(file)
         for record, row in zip_longest(found, rows):
             if record is None or row is None:
-                raise InputError(
-                    f"{beside} must have one row for each record of {path.name}: it has {_MORE[row is None]}."
-                )
+                has = "fewer" if row is None else "more"
+                raise InputError(f"{beside} must have one row for each record of {path.name}: it has {has}.")
             yield replace(record, build=partial(_merge, record, row))
 
 

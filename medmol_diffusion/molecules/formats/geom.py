@@ -3,13 +3,14 @@
 * drugs_crude.msgpack, qm9_crude.msgpack: a stream of maps {SMILES: {"conformers": [{"xyz": rows (Z, x, y, z),
   "totalenergy", "relativeenergy", "boltzmannweight", ...}, ...], ...}}; the energies in hartree and kcal/mol.
 * EDM's arrays (Hoogeboom et al. 2022): geom_drugs_30.npy, rows (conformer, Z, x, y, z), the 30 conformers of lowest
-  energy of each molecule; geom_drugs_n_30.npy, the number of atoms of each; geom_drugs_smiles.txt, one for each molecule.
+  energy of each molecule; geom_drugs_n_30.npy, the number of atoms of each; geom_drugs_smiles.txt, one a molecule.
 * rdkit_folder, pickles of RDKit molecules: refused, because loading a pickle runs whatever code it names.
 """
 
 import re
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def array_chunks(path: Path) -> Iterator[FlatMolecules]:
         known = (numbers == np.round(numbers)) & (numbers >= 1) & (numbers < len(chemistry.SYMBOLS))
         good = np.logical_and.reduceat(known & np.isfinite(block).all(axis=1), offsets[:-1])
         groups = np.empty(len(good), dtype=np.int64)
-        for place, (a, b) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+        for place, (a, b) in enumerate(pairwise(offsets)):
             if not np.array_equal(numbers[a:b], previous):
                 previous, group = numbers[a:b], first + place
             groups[place] = group
@@ -144,7 +145,7 @@ def _open(path: Path) -> np.ndarray:
 
 
 def _ends(path: Path, rows: np.ndarray) -> np.ndarray:
-    """(conformers,) int64: where each ends, by the conformer's number; checked against the n file where there is one."""
+    """(conformers,) int64: where each ends, by the conformer's number; checked against the n file, if any."""
     places = [
         start + 1 + np.flatnonzero(np.diff(rows[start : start + ATOMS + 1, 0])) for start in range(0, len(rows), ATOMS)
     ]

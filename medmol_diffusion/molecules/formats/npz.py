@@ -150,6 +150,6 @@ def _check(path: str | Path, shapes: dict[str, tuple[int, ...]]) -> None:
     wanted = {"positions": (count, size, 3), "num_atoms": (count,), "formal_charges": (count, size)}
     if any(shapes.get(key, shape) != shape for key, shape in {**wanted, "bonds": (count, size, size)}.items()):
         raise InputError(
-            f"{path}: atomic_numbers [M, N], positions [M, N, 3] and num_atoms [M], and formal_charges [M, N] and bonds "
-            "[M, N, N] where there are any, do not agree in shape."
+            f"{path}: atomic_numbers [M, N], positions [M, N, 3] and num_atoms [M], and formal_charges [M, N] and "
+            "bonds [M, N, N] where there are any, do not agree in shape."
         )
