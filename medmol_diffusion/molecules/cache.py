@@ -113,7 +113,8 @@ def write(
         manifest = {"version": VERSION, **facts, "molecules": molecules, "records": records, "skipped": skipped}
         manifest |= {"faults": faults, "columns": names}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        if _manifest(folder).get("fingerprint") != facts.get("fingerprint"):  # else another process was first
+        there = _manifest(folder)
+        if not there or there.get("fingerprint") != facts.get("fingerprint"):  # else another process was first
             shutil.rmtree(folder, ignore_errors=True)
             temporary.rename(folder)
     finally:
