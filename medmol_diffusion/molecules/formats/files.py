@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import io
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -149,9 +148,9 @@ def _lines(path: Path) -> Iterator[str]:
         raise InputError(f"{path} is not a whole gzip file ({error}).") from error
 
 
-def _text(file: object) -> Iterator[str]:
-    for line in io.TextIOWrapper(file, encoding="utf-8", errors="replace"):  # type: ignore[type-var]
-        yield line.rstrip("\r\n")
+def _text(file: Iterable[bytes]) -> Iterator[str]:
+    for line in file:
+        yield line.decode("utf-8", errors="replace").rstrip("\r\n")
 
 
 def _archive(path: Path) -> Iterator[Record]:

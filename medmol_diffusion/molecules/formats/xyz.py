@@ -48,7 +48,11 @@ def _fault(line: int) -> Molecule:
 
 def _fields(comment: str) -> dict[str, str]:
     """The key=value pairs of an extended comment; none where the comment holds anything else."""
-    return {} if _FIELD.sub("", comment).strip() else {k: v.strip("\"'{}") for k, v in _FIELD.findall(comment)}
+    return {} if _FIELD.sub("", comment).strip() else {k: _bare(v) for k, v in _FIELD.findall(comment)}
+
+
+def _bare(value: str) -> str:
+    return value[1:-1] if value[0] in "\"'{" and len(value) > 1 else value
 
 
 def _molecule(count: int, frame: list[str], line: int) -> Molecule:
