@@ -114,9 +114,10 @@ def test_batches_from_the_cache_are_those_from_memory_and_from_collate(tmp_path)
     mapped = MoleculeData(str(tmp_path / "a.sdf"), cache_dir=str(tmp_path / "cache"), num_workers=1, **options)
     memory.setup()
     mapped.setup()
+    molecules, _ = files.read_molecules(tmp_path / "a.sdf")
     assert mapped.train.flat.folder is not None
     for one, other in zip(memory.train_dataloader(), mapped.train_dataloader(), strict=True):
-        made = MoleculeBatch.collate([MOLECULES[i] for i in one.index], one.index)
+        made = MoleculeBatch.collate([molecules[i] for i in one.index], one.index)
         assert one.index.tolist() == other.index.tolist()
         for name in ("atomic_numbers", "positions", "mask", "bonds", "formal_charges"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
@@ -170,7 +171,7 @@ def test_properties_come_from_the_source_or_are_computed_once(tmp_path, monkeypa
         assert batch.properties["heavy_atoms"].tolist() == [2, 4, 6, 1, 2]
         assert batch.properties["rings"].tolist() == [0, 0, 1, 0, 0]
     assert len(calls) == len(MOLECULES)
-    with pytest.raises(InputError, match="no column colour .it has gap.*ready ones are qed"):
+    with pytest.raises(InputError, match=r"no column colour .it has gap.*ready ones are qed"):
         MoleculeData(str(tmp_path / "a.sdf"), properties=["colour"]).setup()
 
 

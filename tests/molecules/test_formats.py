@@ -14,9 +14,7 @@ from medmol_diffusion.molecules.flat import FlatMolecules
 from medmol_diffusion.molecules.formats import files, geom
 from tests.molecules import geometries as known
 
-PROPERTIES = (
-    "157.7 157.7 157.7 0. 13.21 -0.3877 0.1171 0.5048 35.3641 0.044749 -40.47893 -40.47606 -40.47512 -40.4986 6.469"
-)
+PROPERTIES = "157.7 157.7 157.7 0. 13.21 -0.3877 0.1171 0.5048 35.3641 0.044749 -40.479 -40.476 -40.475 -40.499 6.469"
 QM9 = f"""5
 gdb 1\t{PROPERTIES.replace(" ", chr(9))}\t
 C\t-0.0126981359\t 1.0858041578\t 0.0080009958\t-0.535689
@@ -155,7 +153,7 @@ def test_edm_arrays_are_read_with_conformers_grouped(tmp_path, monkeypatch):
 
 def test_edm_arrays_that_disagree_or_are_damaged_are_named(tmp_path):
     edm_array(tmp_path, sizes=(3, 3, 3, 3))
-    with pytest.raises(InputError, match="GEOM_drugs_n_30.npy does not say"):
+    with pytest.raises(InputError, match=r"GEOM_drugs_n_30\.npy does not say"):
         flat_of(tmp_path / "GEOM_drugs_30.npy")
     rows = edm_array(tmp_path)
     rows[4, 3] = np.nan

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from medmol_diffusion.cli import main
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import Molecule, write_sdf
 from medmol_diffusion.molecules.data import EnumeratedData, MoleculeData
@@ -50,8 +51,8 @@ def test_a_split_written_is_the_split_read(npz, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"test": [0, 1], "train": [1, 2]}, "record 1 more than once"), ({"test": [40]}, "goes beyond the 40"),
-     ({"test": [-1]}, "goes beyond"), ({"fingerprint": "x"}, "made for other data"), ({"train": "all"}, "no split file"),
-     ({"train": []}, "no molecule to train on")],
+     ({"test": [-1]}, "goes beyond"), ({"fingerprint": "x"}, "made for other data"), 
+     ({"train": "all"}, "no split file"), ({"train": []}, "no molecule to train on")],
 )  # fmt: skip
 def test_a_split_file_that_does_not_fit_is_refused(change, message, npz, tmp_path):
     file = tmp_path / "split.json"
@@ -63,7 +64,7 @@ def test_a_split_file_that_does_not_fit_is_refused(change, message, npz, tmp_pat
 
 
 def test_a_split_file_that_is_missing_or_meets_a_limit_is_refused(npz, tmp_path):
-    with pytest.raises(InputError, match="There is no split file .*medmol split"):
+    with pytest.raises(InputError, match=r"There is no split file .*medmol split"):
         ready(npz, split_file=str(tmp_path / "gone.json"))
     with pytest.raises(InputError, match="limit and split_file"):
         MoleculeData(npz, limit=3, split_file="a.json")
@@ -79,7 +80,7 @@ def test_group_by_keeps_together_what_is_equal(tmp_path):
         data = ready(str(tmp_path / "a.sdf"), group_by=key, validation=0.3, test=0.3)
         groups = [set((getattr(data, part).index % count).tolist()) for part in PARTS]
         assert sum(map(len, groups)) == len(set.union(*groups)) == count
-    with pytest.raises(InputError, match="No record of .* has 'colour'"):
+    with pytest.raises(InputError, match=r"No record of .* has 'colour'"):
         ready(str(tmp_path / "a.sdf"), group_by="colour")
 
 
@@ -112,4 +113,13 @@ def test_the_embedded_data_can_be_split_by_file(tmp_path, monkeypatch):
     again = EnumeratedData(max_heavy_atoms=1, conformers=4, split_file=str(tmp_path / "s.json"))
     again.setup()
     np.testing.assert_array_equal(data.train.index, again.train.index)
-    assert 0 < len(data.test) < len(data.train)
+    np.testing.assert_array_equal(data.test.index, again.test.index)
+    assert len(data.test) == 4
+
+
+def test_medmol_split_writes_what_split_file_reads(npz, tmp_path, capsys):
+    main(["split", npz, "-o", str(tmp_path / "s.json"), "--test", "0.25", "--validation", "0.1", "--seed", "2"])
+    assert "26 to train, 4 to validate, 10 to test" in " ".join(capsys.readouterr().out.split())
+    assert sorted(ready(npz, split_file=str(tmp_path / "s.json")).test.index) == sorted(
+        ready(npz, test=0.25, validation=0.1, split_seed=2).test.index
+    )
