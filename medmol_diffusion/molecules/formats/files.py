@@ -3,6 +3,7 @@
 import csv
 import gzip
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -144,7 +145,7 @@ def _lines(path: Path) -> Iterator[str]:
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
             yield from _text(file)
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path} is not a whole gzip file ({error}).") from error
 
 
