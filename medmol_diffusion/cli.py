@@ -182,6 +182,22 @@ def _readable(path: Path) -> list[Any]:
     return molecules
 
 
+def split(options: argparse.Namespace) -> None:
+    from medmol_diffusion.molecules import MoleculeData
+
+    data = MoleculeData(
+        options.path,
+        group_by=options.group_by,
+        validation=options.validation,
+        test=options.test,
+        split_seed=options.seed,
+    )
+    data.setup()
+    data.write_split(options.output)
+    sizes = f"{len(data.train)} to train, {len(data.validation)} to validate, {len(data.test)} to test"
+    console.print(f"{sizes}, in [bold]{escape(options.output)}[/]: use it by --data.split_file")
+
+
 def detect(options: argparse.Namespace) -> None:
     from medmol_diffusion.mri.anomaly import AnomalyDetector
     from medmol_diffusion.mri.evaluation import evaluate
@@ -354,6 +370,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--healthy", metavar="FOLDER", help="healthy scans that fix the threshold")
     sub.add_argument("--masks", metavar="FOLDER", help="lesion masks named like the scans: evaluates the maps")
     sub.add_argument("--json", metavar="FILE", help="write the figures there (default: FOLDER/detect.json)")
+
+    sub = verb("split", "write which molecules are for training, validation and testing to a file", split)
+    sub.add_argument("path", metavar="DATA")
+    sub.add_argument("-o", "--output", required=True, metavar="FILE.json")
+    sub.add_argument("--validation", type=float, default=0.05, help="share of the molecules (default 0.05)")
+    sub.add_argument("--test", type=float, default=0.05, help="share of the molecules (default 0.05)")
+    sub.add_argument("--seed", type=int, default=0, help="of the permutation (default 0)")
+    sub.add_argument("--group-by", metavar="NAME", help="keep together what is equal in a field, 'name' or 'scaffold'")
 
     sub = verb("export", "write a run as safetensors + config.yaml + card.md", export)
     sub.add_argument("run_folder", metavar="RUN")

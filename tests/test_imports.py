@@ -18,7 +18,7 @@ ALLOWED = {
     "core": set[str](),
     "pretrained": set[str](),
     "training": {"core", "progress", "pretrained"},
-    "molecules": {"core", "training"},
+    "molecules": {"core", "training", "progress"},
     "mri": {"core", "training"},
     "report": {"core", "training", "molecules", "mri"},
     "demo": {"core", "training", "molecules", "mri", "report"},

@@ -1,155 +1,27 @@
-"""Molecules for training: any npz, SDF or xyz file, or the embedded set, in batches of one size."""
+"""Molecules for training: any file, folder or archive of them, or the embedded set, in batches of one size."""
 
+import hashlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules import molecule as files
+from medmol_diffusion.molecules import cache
 from medmol_diffusion.molecules.chemistry import SYMBOLS
-from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
+from medmol_diffusion.molecules.dataset import Bonds, MoleculeDataset
+from medmol_diffusion.molecules.fingerprint import fingerprint
+from medmol_diffusion.molecules.flat import FlatMolecules
+from medmol_diffusion.molecules.formats import files
+from medmol_diffusion.molecules.sampler import ResumableLoader, SizeBucketSampler
+from medmol_diffusion.molecules.split import Split, draw
+from medmol_diffusion.progress import Bar
 
-
-class MoleculeDataset(Dataset[Molecule]):
-    """Molecules as padded arrays: atomic_numbers (M, N) uint8, positions (M, N, 3) float32 angstrom about the centroid,
-    num_atoms (M,), index (M,), each one's place in the file it came from (random streams hang on it), and group (M,),
-    equal for conformers of one molecule, which a split never parts."""
-
-    def __init__(
-        self, atomic_numbers: np.ndarray, positions: np.ndarray, index: np.ndarray, group: np.ndarray | None = None
-    ) -> None:
-        self.atomic_numbers = atomic_numbers.astype(np.uint8)
-        self.num_atoms = (atomic_numbers != 0).sum(axis=1)
-        real = (atomic_numbers != 0)[..., None]
-        mean = positions.sum(axis=1, dtype=np.float64, where=real) / np.maximum(self.num_atoms, 1)[:, None]
-        self.positions = np.where(real, positions - mean[:, None], 0).astype(np.float32)
-        self.index = index
-        self.group = index if group is None else group
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, row: int) -> Molecule:
-        size = self.num_atoms[row]
-        return Molecule(self.atomic_numbers[row, :size], self.positions[row, :size], name=str(self.index[row]))
-
-    def __getitems__(self, rows: list[int]) -> MoleculeBatch:
-        """What DataLoader asks for: the whole batch at once, padded to its own largest molecule."""
-        size = int(self.num_atoms[rows].max())
-        numbers = torch.from_numpy(self.atomic_numbers[rows, :size].astype(np.int64))
-        positions = torch.from_numpy(self.positions[rows, :size])
-        return MoleculeBatch(numbers, positions, numbers != 0, torch.from_numpy(self.index[rows]))
-
-    def subset(self, rows: np.ndarray) -> "MoleculeDataset":
-        return MoleculeDataset(self.atomic_numbers[rows], self.positions[rows], self.index[rows], self.group[rows])
-
-
-class SizeBucketSampler(Sampler[list[int]]):
-    """Batches of molecules of one size N, at most pair_budget / N^2 of them; what is left of a size joins the next.
-
-    The number of batches and their sizes are the same in every epoch; which molecules meet, and the order of the
-    batches, are drawn from (seed, epoch), or once and for all from the seed without shuffle. Each item comes once an
-    epoch. With several ranks each takes every num_replicas-th batch, and the first batches are repeated until all ranks
-    have as many.
-    """
-
-    def __init__(
-        self,
-        num_atoms: np.ndarray,
-        pair_budget: int,
-        seed: int = 0,
-        shuffle: bool = True,
-        rank: int = 0,
-        num_replicas: int = 1,
-    ) -> None:
-        largest = int(num_atoms.max(initial=0))
-        if largest**2 > pair_budget:
-            raise InputError(
-                f"pair_budget {pair_budget} does not hold one molecule of {largest} atoms: give {largest**2} or more."
-            )
-        self.num_atoms, self.pair_budget, self.seed, self.shuffle = num_atoms, pair_budget, seed, shuffle
-        self.rank, self.num_replicas = rank, num_replicas
-        self.epoch = 0
-        self.skip = 0
-        self._slots = self._plan()
-
-    def _plan(self) -> list[np.ndarray]:
-        """Batches as places in the order of size."""
-        sizes = np.sort(self.num_atoms)
-        batches, left = [], np.empty(0, dtype=np.int64)
-        for size in np.unique(sizes):
-            capacity = self.pair_budget // int(size) ** 2
-            # what smaller sizes left behind goes first; a batch is as large as its largest molecule allows
-            slots = np.concatenate([left, np.flatnonzero(sizes == size)])
-            while len(left) > capacity:
-                batches.append(left[:capacity])
-                left, slots = left[capacity:], slots[capacity:]
-            whole = len(slots) // capacity * capacity
-            batches += np.split(slots[:whole], max(whole // capacity, 1)) if whole else []
-            left = slots[whole:]
-        return [*batches, left] if len(left) else batches
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-len(self._slots) // self.num_replicas)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        draw = np.random.default_rng((self.seed, self.epoch if self.shuffle else 0))
-        tie = draw.random(len(self.num_atoms)) if self.shuffle else np.arange(len(self.num_atoms))
-        rows = np.lexsort((tie, self.num_atoms))
-        order = draw.permutation(len(self._slots))  # without shuffle too: the first few are a fair sample of all sizes
-        mine = np.resize(order, len(self) * self.num_replicas)[self.rank :: self.num_replicas]
-        for place in mine[self.skip :]:
-            yield rows[self._slots[place]].tolist()
-
-
-class ResumableLoader(DataLoader):
-    """A DataLoader over a SizeBucketSampler that Lightning can stop and take up again in the middle of an epoch.
-
-    It counts its epochs itself, one for every pass: Lightning tells batch samplers nothing, and its own count moves on
-    when a run stops in the middle of an epoch.
-    """
-
-    def __init__(self, dataset: MoleculeDataset, sampler: SizeBucketSampler, num_workers: int = 0) -> None:
-        super().__init__(
-            dataset,
-            batch_sampler=sampler,
-            num_workers=num_workers,
-            collate_fn=_as_is,  # the data set hands over whole batches
-            generator=torch.Generator().manual_seed(sampler.seed),  # else every epoch draws from the global one
-        )
-        self.buckets = sampler
-        self._served = 0
-        self._next = {"epoch": 0, "served": 0}
-
-    def __iter__(self) -> Iterator[MoleculeBatch]:  # type: ignore[override]
-        epoch, served = self._next["epoch"], self._next["served"]
-        if served >= len(self.buckets):  # a checkpoint of the end of an epoch
-            epoch, served = epoch + 1, 0
-        self._next = {"epoch": epoch + 1, "served": 0}
-        self.buckets.set_epoch(epoch)
-        self._served = self.buckets.skip = served
-        for batch in super().__iter__():
-            self._served += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.buckets.epoch, "served": self._served}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self._next = dict(state)
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
+IN_MEMORY = 64 << 20
+"""Bytes of files that are read anew each time; more are read once, into the cache."""
 
 
 class MoleculeSource(pl.LightningDataModule, ABC):
@@ -160,7 +32,13 @@ class MoleculeSource(pl.LightningDataModule, ABC):
     Molecules with an element outside elements (atomic numbers; all that occur when None) are counted, skipped and
     warned of. A batch holds at most pair_budget pairs (the sum of N^2); by default batch_size molecules of average N^2.
 
-    After setup(): elements, train, validation, test and size_counts(). Raises InputError when nothing is left to train.
+    split_file takes the split from a file instead (Split; the fractions and split_seed are not used then). bonds says
+    what batches say of bonds and charges: "file" those of the source, "distances" those of rule 1 with charges of zero
+    (no RDKit), None nothing. properties are the columns that batches carry: of the source, or else ready ones, computed
+    once (properties.py, with RDKit).
+
+    After setup(): elements, train, validation, test, size_counts() and write_split(). Raises InputError when nothing is
+    left to train, when a split is of other data, and when bonds or properties are not there.
     """
 
     train: MoleculeDataset
@@ -178,6 +56,9 @@ class MoleculeSource(pl.LightningDataModule, ABC):
         num_workers: int = 0,
         seed: int = 0,
         limit: int | None = None,
+        split_file: str | None = None,
+        bonds: Bonds | None = None,
+        properties: list[str] | None = None,
     ) -> None:
         super().__init__()
         if min(validation, test) < 0 or validation + test >= 1:
@@ -185,31 +66,53 @@ class MoleculeSource(pl.LightningDataModule, ABC):
         for name, value in (("batch_size", batch_size), ("pair_budget", pair_budget), ("limit", limit)):
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}: it must be at least 1.")
+        if limit is not None and split_file is not None:
+            raise InputError("limit and split_file exclude each other: write a smaller split file.")
+        if bonds not in (None, "file", "distances"):
+            raise InputError(f"bonds is {bonds!r}: say file, distances or null.")
         self.elements = sorted(elements) if elements else []
+        self.split_file, self.bonds, self.properties = split_file, bonds, tuple(properties or ())
         self.fractions = {"validation": validation, "test": test}
         self.split_seed, self.batch_size, self.num_workers = split_seed, batch_size, num_workers
         self.seed, self.limit, self.pair_budget = seed, limit, pair_budget
+        self._flat: FlatMolecules | None = None
         self._ready = False
 
     @abstractmethod
-    def load(self) -> MoleculeDataset:
+    def load(self) -> FlatMolecules:
         """Every usable molecule of the source."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Of the source's content: what a split file must agree with."""
 
     @property
     @abstractmethod
     def source(self) -> str:
         """What messages call this data."""
 
+    def prepare_data(self) -> None:
+        """Read and cache the source, on one process before the others: Lightning's hook."""
+        if self._flat is None:
+            self._flat = self._with_properties(self.load())
+
     def setup(self, stage: str | None = None) -> None:
         if self._ready:
             return
-        data = self._known_elements(self.load())
-        order = np.random.default_rng(self.split_seed).permutation(np.unique(data.group))[: self.limit]
-        num_test, num_validation = (round(self.fractions[part] * len(order)) for part in ("test", "validation"))
-        parts = np.split(order, [num_test, num_test + num_validation])
-        self.test, self.validation, self.train = (
-            data.subset(np.flatnonzero(np.isin(data.group, groups))) for groups in parts
-        )
+        self.prepare_data()
+        flat, self._flat = self._flat, None
+        assert flat is not None  # prepare_data has read it
+        if flat.skipped:
+            shown = "; ".join(flat.faults) + ("; ..." if flat.skipped > len(flat.faults) else "")
+            warnings.warn(f"{self.source}: skipped {flat.skipped} records that cannot be used: {shown}", stacklevel=2)
+        if len(flat) == 0:
+            raise InputError(f"{self.source} holds no molecule that can be used.")
+        data = self._known_elements(MoleculeDataset(flat, None, self.bonds, self.properties))
+        if self.split_file is None:
+            parts = draw(data.group, self.fractions["validation"], self.fractions["test"], self.split_seed, self.limit)
+        else:
+            parts = Split.read(self.split_file).rows(data, self.fingerprint(), self.source)
+        self.train, self.validation, self.test = (data.subset(rows) for rows in parts)
         if len(self.train) == 0:
             raise InputError(f"{self.source} leaves no molecule to train on: it holds {len(data)}.")
         if self.pair_budget is None:
@@ -217,13 +120,36 @@ class MoleculeSource(pl.LightningDataModule, ABC):
             self.pair_budget = int(max(self.batch_size * squares.mean(), squares.max()))
         self._ready = True
 
+    def _with_properties(self, flat: FlatMolecules) -> FlatMolecules:
+        """The ready properties that are asked for and are no columns of the source, computed and kept in the cache."""
+        missing = [name for name in self.properties if name not in flat.columns]
+        if not missing:
+            return flat
+        from medmol_diffusion.molecules.properties import PROPERTIES, compute
+
+        if unknown := [name for name in missing if name not in PROPERTIES]:
+            raise InputError(
+                f"properties: {self.source} has no column {', '.join(unknown)} (it has"
+                f" {', '.join(flat.columns) or 'none'}), and the ready ones are {', '.join(PROPERTIES)}."
+            )
+        columns = {name: np.empty(len(flat)) for name in missing}
+        with Bar("properties", len(flat), transient=True) as bar:
+            for row in range(len(flat)):
+                for name, value in compute(flat.molecule(row), missing).items():
+                    columns[name][row] = value
+                bar.reach(row + 1)
+        if flat.folder is not None:
+            return cache.add_columns(flat.folder, columns)
+        flat.columns.update(columns)
+        return flat
+
     def _known_elements(self, data: MoleculeDataset) -> MoleculeDataset:
-        present = [int(number) for number in np.unique(data.atomic_numbers) if number]
+        present = data.elements
         unknown = [number for number in present if self.elements and number not in self.elements]
         self.elements = self.elements or present
         if not unknown:
             return data
-        keep = ~np.isin(data.atomic_numbers, unknown).any(axis=1)
+        keep = data.count_with(unknown) == 0
         wanted, extra = (", ".join(SYMBOLS[number] for number in group) for group in (self.elements, unknown))
         if not keep.any():
             raise InputError(f"No molecule of {self.source} is made of {wanted} alone: add {extra} to elements.")
@@ -233,6 +159,11 @@ class MoleculeSource(pl.LightningDataModule, ABC):
             stacklevel=3,
         )
         return data.subset(np.flatnonzero(keep))
+
+    def write_split(self, path: str) -> None:
+        """Write the split to a file that split_file reads, here or on another machine with the same data."""
+        places = ([int(i) for i in np.sort(part.index)] for part in (self.train, self.validation, self.test))
+        Split(self.fingerprint(), *places).write(path)
 
     def size_counts(self) -> np.ndarray:
         """(N_max + 1,) int64: how many molecules of the training part have N atoms."""
@@ -259,39 +190,52 @@ class MoleculeSource(pl.LightningDataModule, ABC):
 
 
 class MoleculeData(MoleculeSource):
-    """The molecules of one file: .npz (read straight into arrays), .sdf, .sdf.gz or .xyz. Options: MoleculeSource.
+    """The molecules of a file, folder or archive (docs/guides/own-molecules.md has the layouts).
 
-    Records that cannot be used are counted, skipped and warned of.
+    Options: MoleculeSource. Records that cannot be used are counted, skipped and warned of. What is larger than
+    IN_MEMORY is read once, into a memory-mapped cache, and so is anything when cache_dir is given. group_by keeps
+    together in a split what is equal in it: a field, "name", or "scaffold". conformers keeps that many of each
+    molecule, the lowest in energy, where the layout is one of ensembles (GEOM's msgpack).
     """
 
-    def __init__(self, path: str, elements: list[int] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        path: str,
+        elements: list[int] | None = None,
+        cache_dir: str | None = None,
+        group_by: str | None = None,
+        conformers: int = files.CONFORMERS,
+        **options: Any,
+    ) -> None:
         super().__init__(elements=elements, **options)
-        self.path = path
+        if conformers < 1:
+            raise InputError(f"conformers is {conformers}: it must be at least 1.")
+        self.path, self.cache_dir, self.group_by, self.conformers = path, cache_dir, group_by, conformers
+        self._fingerprint: str | None = None
 
     @property
     def source(self) -> str:
         return self.path
 
-    def load(self) -> MoleculeDataset:
-        path = files.check_file(self.path)
-        if files.suffix(path) == ".npz":
-            arrays = files.read_npz(path)
-            numbers, positions = arrays["atomic_numbers"], arrays["positions"]
-            good = files.usable_rows(numbers, positions, arrays["num_atoms"])
-            index = np.flatnonzero(good)
-            faults = [f"row {row}" for row in np.flatnonzero(~good)]
-            numbers, positions = numbers[index], positions[index]
-        else:
-            molecules, bad = files.read_molecules(path)
-            numbers, positions, _ = files.pad(molecules)
-            faults = [str(record) for record in bad]
-            index = np.setdiff1d(np.arange(len(molecules) + len(bad)), [record.index for record in bad])
-        if faults:
-            shown = "; ".join(faults[:5]) + ("; ..." if len(faults) > 5 else "")
-            warnings.warn(f"{path}: skipped {len(faults)} records that cannot be used: {shown}", stacklevel=2)
-        if len(index) == 0:
-            raise InputError(f"{path} holds no molecule that can be used.")
-        return MoleculeDataset(numbers, positions, index)
+    def fingerprint(self) -> str:
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(files.inputs(Path(self.path)))
+        return self._fingerprint
+
+    def load(self) -> FlatMolecules:
+        path = files.check_path(self.path)
+        read = files.inputs(path)
+        if self.cache_dir is None and sum(file.stat().st_size for file in read) <= IN_MEMORY:
+            return FlatMolecules.concatenate(files.chunks(path, self.group_by, self.conformers))
+        root = cache.default_root() if self.cache_dir is None else Path(self.cache_dir)
+        settings = {"group_by": self.group_by, "conformers": self.conformers}
+        with Bar(f"reading {path.name}", None, transient=True) as bar:
+            flat = cache.open_or_build(
+                path, read, settings, lambda: files.chunks(path, self.group_by, self.conformers), root, bar.reach
+            )
+        assert flat.folder is not None  # a cache lies in one
+        self._fingerprint = cache.known_fingerprint(flat.folder)
+        return flat
 
 
 class EnumeratedData(MoleculeSource):
@@ -307,10 +251,14 @@ class EnumeratedData(MoleculeSource):
     def source(self) -> str:
         return f"the enumerated molecules of up to {self.max_heavy_atoms} heavy atoms"
 
-    def load(self) -> MoleculeDataset:
+    def fingerprint(self) -> str:
+        flat = self.load()
+        arrays = (flat.atomic_numbers, flat.positions, flat.offsets)
+        return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+    def load(self) -> FlatMolecules:
         from medmol_diffusion.molecules.enumerate import enumerate_molecules
 
         molecules = enumerate_molecules(self.max_heavy_atoms, self.conformers)
         _, group = np.unique([molecule.name for molecule in molecules], return_inverse=True)
-        numbers, positions, _ = files.pad(molecules)
-        return MoleculeDataset(numbers, positions, np.arange(len(numbers)), group)
+        return FlatMolecules.of(molecules, group=group)

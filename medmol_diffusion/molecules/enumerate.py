@@ -15,7 +15,8 @@ import numpy as np
 
 from medmol_diffusion import __version__
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.molecule import Molecule, pad, read_npz
+from medmol_diffusion.molecules.formats.npz import read_npz
+from medmol_diffusion.molecules.molecule import Molecule, pad
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

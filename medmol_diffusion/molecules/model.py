@@ -167,8 +167,7 @@ class MoleculeDiffusion(DiffusionModel):
     def prepare(self, data: Any) -> None:
         """Measure p(N) and the positions' standard deviation on the training molecules of a MoleculeData."""
         self.size.fit(data.size_counts())
-        train = data.train
-        self.data_std.fill_(float(((train.positions**2).sum() / (3 * (train.num_atoms - 1).sum())) ** 0.5))
+        self.data_std.fill_(data.train.position_std())
 
     def loss(self, batch: MoleculeBatch, generator: Randomness) -> Tensor:
         """[B] weighted squared error of the positions per degree of freedom, plus the cross-entropy of an element."""

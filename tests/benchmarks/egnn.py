@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from medmol_diffusion.molecules.data import SizeBucketSampler
 from medmol_diffusion.molecules.egnn import EGNN
+from medmol_diffusion.molecules.sampler import SizeBucketSampler
 from tests.molecules.edge_list_egnn import EdgeListEGNN
 
 # QM9 with hydrogens: molecules by number of atoms, from 3 to 29 (100 000 of the EDM training split)

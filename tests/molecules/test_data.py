@@ -7,8 +7,9 @@ import pytorch_lightning as pl
 import torch
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.data import EnumeratedData, MoleculeData, SizeBucketSampler
-from medmol_diffusion.molecules.molecule import write_sdf
+from medmol_diffusion.molecules import write_sdf
+from medmol_diffusion.molecules.data import EnumeratedData, MoleculeData
+from medmol_diffusion.molecules.sampler import SizeBucketSampler
 from tests.molecules import geometries as known
 
 SIZES = np.random.default_rng(0).choice(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch, read_molecules, write_sdf
+from medmol_diffusion.molecules import Molecule, MoleculeBatch, read_molecules, write_sdf
 from tests.molecules import geometries as known
 
 BROKEN = "broken\n  nothing\n\n  9  9  0\n    not an atom line\nM  END\n$$$$\n"

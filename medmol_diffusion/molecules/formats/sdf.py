@@ -1,0 +1,62 @@
+"""SDF: V2000 and V3000 records, with bonds, formal charges and data fields."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules import chemistry
+from medmol_diffusion.molecules.formats.record import Record, number_or_text
+from medmol_diffusion.molecules.molecule import Molecule
+
+
+def records(lines: Iterable[str]) -> Iterator[Record]:
+    """The records of an SDF file, given its lines without their ends. Building them needs RDKit."""
+    record: list[str] = []
+    for line in lines:
+        if not line.startswith("$$$$"):
+            record.append(line)
+            continue
+        if any(text.strip() for text in record):
+            yield Record(record[0].strip(), partial(_molecule, record))
+        record = []
+    if any(text.strip() for text in record):
+        yield Record(record[0].strip(), partial(_molecule, record))
+
+
+def _molecule(record: list[str]) -> Molecule:
+    if len(record) > 1 and record[1][20:22] == "2D":
+        raise InputError("The record has 2-D coordinates only: embed the molecule in 3-D.")
+    molecule = Molecule.from_rdkit(chemistry.from_mol_block("\n".join(record)))
+    if molecule.num_atoms > 1 and not np.ptp(molecule.positions, axis=0).any():
+        raise InputError("The record puts all atoms at one point: embed the molecule in 3-D.")
+    for place, line in enumerate(record):
+        if line.startswith(">") and (header := re.match(r">.*<([^>]+)>", line)) and place + 1 < len(record):
+            molecule.properties[header[1]] = number_or_text(record[place + 1].strip())
+    return molecule
+
+
+def write_sdf(molecules: Iterable[Molecule], path: str | Path) -> None:
+    """Write all molecules to one SDF file, which appears whole or not at all."""
+    _write((molecule.to_sdf() for molecule in molecules), Path(path))
+
+
+def write_xyz(molecules: Iterable[Molecule], path: str | Path) -> None:
+    """Write all molecules to one xyz file, a frame each, which appears whole or not at all."""
+    _write((molecule.to_xyz() for molecule in molecules), Path(path))
+
+
+def _write(texts: Iterable[str], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for text in texts:
+                file.write(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

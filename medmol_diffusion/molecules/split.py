@@ -1,0 +1,81 @@
+"""Splits: a deterministic permutation of groups, and a split as a file that anybody can check and use again."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.dataset import MoleculeDataset
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which records of a source are for what: places in the source from 0, ascending, and the source's fingerprint."""
+
+    fingerprint: str
+    train: list[int]
+    validation: list[int]
+    test: list[int]
+
+    def write(self, path: str | Path) -> None:
+        """To a JSON file, which appears whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_text(json.dumps(asdict(self)) + "\n")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Split":
+        """Raises InputError for a file that is missing, damaged, or puts a record in two parts."""
+        try:
+            content = json.loads(Path(path).read_text())
+            split = cls(str(content["fingerprint"]), *([int(i) for i in content[part]] for part in PARTS))
+        except FileNotFoundError:
+            raise InputError(f"There is no split file {path}: write one with medmol split.") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is no split file: it needs fingerprint, train, validation and test.") from error
+        everything = np.concatenate([np.array(getattr(split, part), dtype=np.int64) for part in PARTS])
+        values, count = np.unique(everything, return_counts=True)
+        if (count > 1).any():
+            raise InputError(f"{path} names record {values[count > 1][0]} more than once: each belongs to one part.")
+        return split
+
+    def rows(self, data: MoleculeDataset, fingerprint: str, source: str) -> list[np.ndarray]:
+        """The rows of ``data`` in the train, validation and test part; records that could not be used are left out.
+
+        Raises InputError when the split is of other data, names a record that is not there, or parts conformers of one
+        molecule.
+        """
+        if self.fingerprint != fingerprint:
+            raise InputError(f"The split file was made for other data than {source}: their fingerprints differ.")
+        found = []
+        for part in PARTS:
+            places = np.array(getattr(self, part), dtype=np.int64)
+            if len(places) and not 0 <= places.min() <= places.max() < data.flat.records:
+                raise InputError(f"The {part} part of the split file goes beyond the {data.flat.records} of {source}.")
+            found.append(np.flatnonzero(np.isin(data.index, places)))
+        groups = np.concatenate([np.unique(data.group[rows]) for rows in found])
+        if len(np.unique(groups)) < len(groups):
+            raise InputError(f"The split file parts conformers of one molecule of {source}: split by group.")
+        return found
+
+
+def draw(
+    group: np.ndarray, validation: float, test: float, seed: int = 0, limit: int | None = None
+) -> list[np.ndarray]:
+    """Rows for training, validation and testing: a permutation of the groups, of which test comes first, then
+    validation, and the rest trains; limit keeps that many groups of the permutation."""
+    order = np.random.default_rng(seed).permutation(np.unique(group))[:limit]
+    num_test, num_validation = (round(part * len(order)) for part in (test, validation))
+    parts = np.split(order, [num_test, num_test + num_validation])
+    testing, validating, training = (np.flatnonzero(np.isin(group, groups)) for groups in parts)
+    return [training, validating, testing]
