@@ -32,7 +32,7 @@ class RadialBasis(nn.Module):
 
     def forward(self, distance: Tensor, noisy: Tensor) -> Tensor:
         """(...) and (...) -> (..., size)."""
-        # Beyond 10 angstrom every Gaussian is in its tail; the clamp keeps the square of a huge distance from overflowing.
+        # Beyond 10 angstrom all are tail; the clamp keeps the square of a huge distance from overflowing.
         offset = (distance.clamp(max=10.0).unsqueeze(-1) - self.centres) / self.widths
         smooth = torch.stack([distance.log1p(), noisy.log1p(), noisy.square().log1p()], dim=-1)
         return torch.cat([torch.exp((-0.5 * offset.square()).clamp(min=-30.0)), smooth], dim=-1)

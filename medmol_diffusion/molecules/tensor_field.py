@@ -4,9 +4,9 @@ Messages of distances alone do not see angles; here every neighbour contributes 
 and what an atom has gathered is multiplied with itself, so that one round of messages sees angles and the next one
 dihedrals. Pairs are dense, and a message is a product per channel: the cost goes with N^2 * 9 * channels.
 
-Sources: Thomas et al. 2018 (tensor field networks); Batzner et al. 2022 (NequIP: products channel by channel, parities);
-Batatia et al. 2022 (MACE: the atom's product with itself). e3nn (Geiger & Smidt 2022) gives the spherical harmonics, the
-coefficients and the selection rules; its generated code is not used, so that weights are plain tensors.
+Sources: Thomas et al. 2018 (tensor field networks); Batzner et al. 2022 (NequIP: products channel by channel,
+parities); Batatia et al. 2022 (MACE: the atom's product with itself). e3nn (Geiger & Smidt 2022) gives the spherical
+harmonics, the coefficients and the selection rules; its generated code is not used, so that weights are plain tensors.
 """
 
 import torch
@@ -71,7 +71,7 @@ class Coupling(nn.Module):
 
 
 class TensorNorm(nn.Module):
-    """t / sqrt(1 + mean over the channels of |t|^2) for every irrep: tensors keep their direction and stay bounded."""
+    """t / sqrt(0.01 + mean over the channels of |t|^2) for every irrep: of about unit size, however much was added."""
 
     def __init__(self, irreps: Irreps) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class TensorNorm(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         """(B, N, channels, dim) -> the same."""
         return torch.cat(
-            [part * (1 + part.square().sum(-1, True).mean(-2, True)).rsqrt() for part in t.split(self.dims, -1)], -1
+            [part * (0.01 + part.square().sum(-1, True).mean(-2, True)).rsqrt() for part in t.split(self.dims, -1)], -1
         )
 
 
@@ -140,7 +140,7 @@ class TensorFieldLayer(nn.Module):
         )
         radial = radial.view(batch, self.channels, -1, size, size)
         shells = harmonics.to(radial.dtype).split(self.harmonic_dims, dim=1)
-        filters = [radial[:, :, l : l + 1] * shell.unsqueeze(1) for l, shell in enumerate(shells)]
+        filters = [radial[:, :, k : k + 1] * shell.unsqueeze(1) for k, shell in enumerate(shells)]
         a = torch.cat(filters, dim=2).flatten(2, 3) @ s.to(u.dtype).transpose(1, 2)  # (B, C, 9 N, D)
         m = self.message(a.unflatten(2, (-1, size)).permute(0, 3, 1, 2, 4) / self.aggregation_norm)
         p = self.product(m.unsqueeze(-1) * m.unsqueeze(-2))
@@ -154,7 +154,7 @@ class TensorFieldLayer(nn.Module):
 class TensorField(MoleculeNetwork):
     """Layers between the embedding of the atoms and gated sums of their tensors.
 
-    vectors_i = sum_u (V h_i)_u t_i[u, 1o] less their mean over the real atoms, atoms = Linear(LayerNorm(h_L)), pairs =
+    vectors_i = sum_u (V h_i)_u t_i[u, 1o] / sqrt(channels) less their mean over the real atoms, atoms = Linear(LayerNorm(h_L)), pairs =
     Linear(SiLU(S h_i + S h_j + C e_ij)). The noise level and the condition enter with the atoms and in the messages'
     weights.
 
@@ -179,7 +179,7 @@ class TensorField(MoleculeNetwork):
         channels: int = 24,
         layers: int = 4,
         irreps: str = "0e + 1o + 1e + 2e",
-        aggregation_norm: float = 10.0,
+        aggregation_norm: float = 4.0,
         pairs_in: int = 0,
         pairs_out: int = 0,
         condition_size: int = 0,
@@ -230,8 +230,9 @@ class TensorField(MoleculeNetwork):
             h, t = layer(h, t, context, e, harmonics, pair_mask)
         h = self.norm(h)
         # e3nn orders the components of l = 1 as x, y, z
-        arrows = self.tensor_norm(t)[..., self.vector].to(x.dtype)
-        vectors = (self.vector_readout(h).to(x.dtype).unsqueeze(-2) @ arrows).squeeze(-2)
+        arrows = self.tensor_norm(t)[..., self.vector].to(x.dtype) / self.channels**0.5
+        with torch.autocast(x.device.type, enabled=False):
+            vectors = (self.vector_readout(h.to(x.dtype)).unsqueeze(-2) @ arrows).squeeze(-2)
         said = None
         if self.pairs_out:
             node = self.pair_node(h)
