@@ -20,6 +20,7 @@ ALLOWED = {
     "training": {"core", "progress", "pretrained"},
     "molecules": {"core", "training", "progress"},
     "mri": {"core", "training"},
+    "testing": {"core", "molecules"},
     "report": {"core", "training", "molecules", "mri"},
     "demo": {"core", "training", "molecules", "mri", "report"},
     "cli": {"progress", "core", "pretrained", "training", "molecules", "mri", "report", "demo"},
@@ -72,14 +73,14 @@ def test_core_loads_no_heavy_library() -> None:
     assert not {name.split(".")[0] for name in loaded} & set(heavy)
 
 
-def test_models_and_data_load_without_rdkit_and_monai() -> None:
+def test_models_and_data_load_without_rdkit_monai_and_e3nn() -> None:
     run(
         """
 import importlib.abc, sys
 
 class Block(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("rdkit", "monai"):
+        if name.split(".")[0] in ("rdkit", "monai", "e3nn"):
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Block())

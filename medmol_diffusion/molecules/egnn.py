@@ -58,7 +58,8 @@ class EGNNLayer(nn.Module):
         u = self.radial(pairs)  # added up in place: no sum but the last is needed again, and memory is what costs
         u += self.receiver(normed).unsqueeze(2)
         u += self.sender(normed).unsqueeze(1)
-        u = F.silu(u.addcmul_(near.to(u.dtype), self.distance.to(u.dtype)))
+        u += near.to(u.dtype) @ self.distance.to(u.dtype).unsqueeze(0)  # as a product: its gradient needs no pair array
+        u = F.silu(u)
         m = F.silu(self.message(u))
         gate, shift = self.gate_and_shift(m).unbind(-1)
         gate = torch.sigmoid(gate) * (pair_mask / self.aggregation_norm).to(gate.dtype)

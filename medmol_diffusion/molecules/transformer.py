@@ -67,17 +67,21 @@ class PairTransformerLayer(nn.Module):
         shifts = self.modulation(context).unsqueeze(1).chunk(4, dim=-1)
         n = self.norm(h) * (1 + shifts[0]) + shifts[1]
         squared = pair_squared_distances(x)
-        near = squared.log1p().unsqueeze(-1).to(e.dtype) * self.distance.to(e.dtype)
         receiver, sender = self.ends(n).chunk(2, dim=-1)
-        u = F.silu(self.pair(self.pair_norm(e)) + near + receiver.unsqueeze(2) + sender.unsqueeze(1))
+        u = F.linear(self.pair_norm(e), self.pair.weight)  # added up in place: passes over pairs are what costs
+        u += squared.log1p().unsqueeze(-1).to(u.dtype) @ self.distance.to(u.dtype).unsqueeze(0)
+        u += (receiver + self.pair.bias).unsqueeze(2)
+        u += sender.unsqueeze(1)
+        u = F.silu(u)
         bias, gate, shift, sides = self.read(u).split([self.heads, self.gates, 1, 2 * self.triangles], dim=-1)
         weight = (pair_mask / self.aggregation_norm).to(u.dtype).unsqueeze(-1)
-        update = u
+        of_pair, of_triangle = self.pair_out.weight.split([self.pair.out_features, self.triangles], dim=1)
+        update = F.linear(u, of_pair, self.pair_out.bias)
         if self.triangles:
             left, right = (sides * weight).permute(0, 3, 1, 2).chunk(2, dim=1)
-            triangle = (left @ right).permute(0, 2, 3, 1) * self.aggregation_norm
-            update = torch.cat([u, triangle], dim=-1)
-        e = e + self.pair_out(update)
+            triangle = (left @ right).permute(0, 2, 3, 1)
+            update += F.linear(triangle, of_triangle * self.aggregation_norm)
+        e = e + update
         q, k, v = self.qkv(n).view(batch, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         bias = bias.permute(0, 3, 1, 2).masked_fill(~mask[:, None, None, :], -torch.inf)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype)).transpose(1, 2).flatten(2)
