@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from medmol_diffusion.core import (
     WEIGHTINGS,
+    ClassifierFree,
+    Denoiser,
     Logits,
     NetworkDenoiser,
     NormalGamma,
@@ -25,15 +28,19 @@ from medmol_diffusion.core import (
     Weighting,
     X,
 )
+from medmol_diffusion.core.guidance import Interval
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.objective import draw, schedule_loss, weighted_error
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.condition import Asked, Conditioning
 from medmol_diffusion.molecules.data import MoleculeData
 from medmol_diffusion.molecules.egnn import EGNN
 from medmol_diffusion.molecules.features import CHARGE_SCALE, Layout, pack, unpack
+from medmol_diffusion.molecules.formula import atoms_of, counts_of
 from medmol_diffusion.molecules.fragment import Fixed, Fragment
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 from medmol_diffusion.molecules.network import MoleculeNetwork
+from medmol_diffusion.molecules.perceive import perceived
 from medmol_diffusion.molecules.size import SizeDistribution
 from medmol_diffusion.training.model import DiffusionModel, Observed
 from medmol_diffusion.training.solver import Guide, Solver
@@ -100,6 +107,9 @@ class MoleculeDiffusion(DiffusionModel):
         bond_orders: where the model makes bonds too, their orders: 0 for none, 1, 2, 3, and 4 for aromatic ones.
         formal_charges: where it makes charges too, their values.
         bond_weight: factor on the cross-entropy of the bonds, a molecule's sum divided by its number of atoms.
+        properties: what the model can be asked for (Conditioning), columns of the data: data.properties names them too.
+        composition: whether it can be asked for the number of atoms of every element.
+        condition_dropout: the probability of leaving out a question in training.
     """
 
     unit = "nats per molecule; positions in angstrom, 3 (N - 1) of them, and N (K + 1) features"
@@ -119,14 +129,26 @@ class MoleculeDiffusion(DiffusionModel):
         bond_orders: list[int] | None = None,
         formal_charges: list[int] | None = None,
         bond_weight: float = 1.0,
+        properties: list[str] | None = None,
+        composition: bool = False,
+        condition_dropout: float = 0.15,
     ) -> None:
         super().__init__()
         if weighting not in WEIGHTINGS:
             raise ValueError(f"unknown weighting '{weighting}': choose one of {', '.join(WEIGHTINGS)}")
         self.layout = Layout(tuple(elements), tuple(bond_orders or ()), tuple(formal_charges or ()))
+        self.conditioning: Conditioning | None = None
+        if properties or composition:
+            self.conditioning = Conditioning(properties or (), elements if composition else (), condition_dropout)
+        told = 0 if self.conditioning is None else self.conditioning.size
         if network is None:
             k, pairs = self.layout.atoms_size, len(self.layout.bond_orders)
-            network = EGNN(k, k, pairs_in=pairs, pairs_out=pairs)
+            network = EGNN(k, k, pairs_in=pairs, pairs_out=pairs, condition_size=told)
+        if network.condition_size != told:
+            raise ValueError(
+                f"network.condition_size = {network.condition_size}, but the condition has {told} numbers: two for "
+                "every property, and with composition one for every element and one more"
+            )
         self.network = StateNetwork(self.layout, network)
         self.schedule = Polynomial() if schedule is None else schedule
         self.size = SizeDistribution(max_atoms)
@@ -154,25 +176,58 @@ class MoleculeDiffusion(DiffusionModel):
             "elements": list(self.layout.elements),
             "bond_orders": list(self.layout.bond_orders),
             "formal_charges": list(self.layout.formal_charges),
+            "questions": list(self.questions),
         }
 
+    @property
+    def questions(self) -> tuple[str, ...]:
+        return () if self.conditioning is None else self.conditioning.questions
+
     def open_data(self, path: str) -> MoleculeData:
-        """All molecules of a file that are made of the model's elements."""
-        return MoleculeData(path, elements=list(self.layout.elements), validation=0.0, test=0.0)
+        """All molecules of a file that are made of the model's elements, with the file's bonds where the model makes
+        bonds."""
+        return self._data(path, [])
+
+    def open_conditional_data(self, path: str) -> MoleculeData:
+        return self._data(path, list(self._conditioning().properties))
+
+    def _data(self, path: str, properties: list[str]) -> MoleculeData:
+        bonds: Literal["file"] | None = "file" if self.layout.bond_orders else None
+        elements = list(self.layout.elements)
+        return MoleculeData(path, elements=elements, validation=0.0, test=0.0, bonds=bonds, properties=properties)
+
+    def _conditioning(self) -> Conditioning:
+        """Raises InputError where the model takes no condition."""
+        if self.conditioning is None:
+            raise InputError(
+                "the model takes no condition: train one with model.properties or model.composition; formula and sizes "
+                "are for any model"
+            )
+        return self.conditioning
 
     def encode(self, batch: MoleculeBatch) -> tuple[Product, Tensor]:
         """(space, clean state x [B, D])."""
         return self.layout.encode(batch)[:2]
 
     def prepare(self, data: Any) -> None:
-        """Measure p(N) and the positions' standard deviation on the training molecules of a MoleculeData."""
+        """Measure p(N), the positions' standard deviation, and mean and standard deviation of what the model is asked
+        for, on the training molecules of a MoleculeData."""
         self.size.fit(data.size_counts())
+        if self.conditioning is not None:
+            self.conditioning.fit(data.train)
         self.data_std.fill_(data.train.position_std())
+
+    def training_condition(self, batch: MoleculeBatch, generator: Randomness) -> Tensor | None:
+        """[B, C] the molecules' own values as the network reads them, questions left out by ``generator``."""
+        if self.conditioning is None:
+            return None
+        return self.conditioning.encode(self.conditioning.leave_out(self.conditioning.of(batch), generator))
 
     def loss(self, batch: MoleculeBatch, generator: Randomness) -> Tensor:
         """[B] weighted squared error of the positions per degree of freedom, plus the cross-entropy of an element."""
         space, x = self.encode(batch)
-        prediction, eps, gamma_derivative = draw(self.denoiser, self.levels, space, x, generator)
+        condition = self.training_condition(batch, generator)
+        prediction, eps, gamma_derivative = draw(self.denoiser, self.levels, space, x, generator, condition)
         error = self.error(prediction, x, eps, self.weighting, gamma_derivative)
         return error + schedule_loss(self.levels, prediction, x, eps, gamma_derivative)
 
@@ -214,10 +269,7 @@ class MoleculeDiffusion(DiffusionModel):
         Raises:
             InputError: an element is not in the model's vocabulary, or a molecule is larger than max_atoms.
         """
-        if not len(batch):
-            raise InputError("no molecules are given: at least one is needed for a likelihood")
-        if isinstance(batch, list):
-            batch = MoleculeBatch.collate(batch).to(self.device)
+        batch = self._batch(batch)
         largest = int(batch.num_atoms.max())
         if largest > self.size.max_atoms:
             raise InputError(
@@ -228,6 +280,62 @@ class MoleculeDiffusion(DiffusionModel):
         size = -self.size.log_prob(batch.num_atoms)
         terms = {"log_volume": torch.zeros_like(size), "size": size}
         return Observed(space, x, self.layout.observation(), data, batch.index, terms)
+
+    def observed_with_condition(self, batch: "MoleculeBatch | list[Molecule]") -> Observed:
+        """What -log p(molecule | its own properties and composition) reads; a value that is missing is not told.
+
+        p(N) stands in for p(N | properties). A composition says N, and the size term is zero.
+        """
+        conditioning, batch = self._conditioning(), self._batch(batch)
+        seen = self.observed(batch)
+        terms = seen.terms | ({"size": torch.zeros_like(seen.terms["size"])} if conditioning.elements else {})
+        return replace(seen, condition=conditioning.encode(conditioning.of(batch)), terms=terms)
+
+    def _batch(self, batch: "MoleculeBatch | list[Molecule]") -> MoleculeBatch:
+        if not len(batch):
+            raise InputError("no molecules are given: at least one is needed for a likelihood")
+        return MoleculeBatch.collate(batch).to(self.device) if isinstance(batch, list) else batch
+
+    @torch.no_grad()
+    def atom_scores(
+        self,
+        molecules: "MoleculeBatch | list[Molecule]",
+        transitions: int = 0,
+        draws: int | None = 64,
+        seed: int = 0,
+        pair_budget: int = 32_000,
+    ) -> list[np.ndarray]:
+        """(N,) nats of every atom of every molecule: the diffusion term of the bound, split over the atoms.
+
+        An atom has its positions, its element, its charges, and half of every bond it takes part in. The scores of a
+        molecule add up to its diffusion term at the same transitions, draws and seed.
+
+        Args:
+            molecules: in one list, or a batch.
+            transitions, draws, seed: as for ``elbo``; the times differ by molecule, so few draws make a rough map.
+            pair_budget: the largest sum of N^2 in one batch.
+
+        Raises:
+            InputError: what ``elbo`` raises.
+        """
+        if isinstance(molecules, MoleculeBatch):
+            return self._atom_scores(molecules, transitions, draws, seed)
+        sizes, found = _sizes(molecules), [np.zeros(0)] * len(molecules)
+        for rows in _batches(sizes, pair_budget):
+            batch = MoleculeBatch.collate([molecules[row] for row in rows.tolist()], rows.tolist()).to(self.device)
+            for row, scores in zip(rows.tolist(), self._atom_scores(batch, transitions, draws, seed), strict=True):
+                found[row] = scores
+        return found
+
+    def _atom_scores(self, batch: MoleculeBatch, transitions: int, draws: int | None, seed: int) -> list[np.ndarray]:
+        bound = self.elbo(batch, transitions, draws, seed)
+        assert bound.map is not None
+        parts = self.layout.space(batch.mask).split(bound.map)
+        score = torch.stack([part.sum(-1) for name, part in parts.items() if name != "bonds"]).sum(0)
+        if "bonds" in parts:
+            pairs = unpack(parts["bonds"].sum(-1, keepdim=True), batch.mask.shape[1])
+            score = score + 0.5 * pairs[..., 0].sum(-1)
+        return [row[mask].cpu().double().numpy() for row, mask in zip(score, batch.mask, strict=True)]
 
     @torch.no_grad()
     def sample(
@@ -241,6 +349,13 @@ class MoleculeDiffusion(DiffusionModel):
         pair_budget: int = 32_000,
         progress: Callable[[int], None] | None = None,
         guide: Guide | None = None,
+        properties: Asked | None = None,
+        composition: str | Sequence[str] | None = None,
+        guidance: float = 1.0,
+        interval: Interval | None = None,
+        formula: str | Sequence[str] | None = None,
+        resamples: int = 1,
+        jump: int = 10,
     ) -> list[Molecule]:
         """Generate molecules. Molecule i depends on (seed, i) and its size alone, not on the batch it ran in.
 
@@ -254,24 +369,54 @@ class MoleculeDiffusion(DiffusionModel):
             pair_budget: the largest sum of N^2 in one batch.
             progress: called with the number of molecules finished, after every batch.
             guide: wraps the model's denoiser (core.Autoguidance, core.Classifier, ...).
+            properties: values asked for by name, {"qed": 0.8}, one for all molecules or a list of one for each.
+            composition: a formula asked for, "C7H10O2", or one for each: fixes N and steers the elements.
+            guidance: scale of classifier-free guidance (core.ClassifierFree); 1 is the conditional model.
+            interval: levels (gamma_low, gamma_high) inside which guidance holds; everywhere when left out.
+            formula: a formula that is kept exactly, by any model: the elements are inpainted, the rest is generated.
+                A model of compositions is asked for it besides.
+            resamples, jump: of that inpainting, as for ``inpaint``.
 
         Raises:
-            InputError: count is below 1, not a size of 2 or more for each, an unknown sampler or spacing, or a spacing
-                that the schedule does not have.
+            InputError: count is below 1, not a size of 2 to max_atoms for each, an unknown sampler or spacing, a
+                spacing that the schedule does not have, or something the model cannot be asked for.
         """
         if count < 1:
             raise InputError(f"count is how many molecules to generate: at least 1, not {count}")
         if sizes is not None and (len(sizes) != count or min(sizes) < 2):
             raise InputError(f"sizes has {len(sizes)} entries for {count} molecules: give one of 2 or more for each")
-        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide)
+        formulas = _each(formula, count, "formula")
+        wanted = _each(composition, count, "composition")
+        if formulas is not None and self.conditioning is not None and self.conditioning.elements and wanted is None:
+            wanted = formulas
+        fixed = None if formulas is None else [atoms_of(text, self.layout.elements) for text in formulas]
+        given = fixed or (None if wanted is None else [atoms_of(text, self.layout.elements) for text in wanted])
+        if given is not None:
+            own = torch.tensor([len(numbers) for numbers in given])
+            if sizes is not None and (torch.as_tensor(sizes) != own).any():
+                raise InputError("a formula says the number of atoms: leave sizes out, or give the same ones")
+            sizes = own
         streams = Streams(seed, torch.arange(count))
         drawn = self.size.sample(streams.uniform())
+        sizes = self._checked(drawn if sizes is None else torch.as_tensor(sizes))
+        condition = self._condition(count, properties, wanted, guidance)
+        guide = _guided(guide, guidance, interval)
+        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide)
+        templates = None if fixed is None else [Molecule(numbers, np.zeros((len(numbers), 3))) for numbers in fixed]
 
         def solve(rows: Tensor, mask: Tensor, streams: Streams) -> tuple[Product, Tensor]:
-            space = self.layout.space(mask)
-            return space, solver.sample(space, torch.zeros(space.shape, device=self.device), streams)
+            asked = None if condition is None else condition[rows.to(self.device)]
+            if templates is None:
+                space = self.layout.space(mask)
+                return space, solver.sample(space, torch.zeros(space.shape, device=self.device), streams, asked)
+            space, x = self._states(templates, rows)
+            of_elements = {
+                name: torch.full(block.shape, name in ("elements", "charges"), device=self.device)
+                for name, block in space.blocks.items()
+            }
+            return space, solver.inpaint(space, x, space.join(of_elements), streams, resamples, jump, asked)
 
-        return self._generate(drawn if sizes is None else torch.as_tensor(sizes), streams, solve, pair_budget, progress)
+        return self._generate(sizes, streams, solve, pair_budget, progress)
 
     @torch.no_grad()
     def vary(
@@ -285,10 +430,15 @@ class MoleculeDiffusion(DiffusionModel):
         pair_budget: int = 32_000,
         progress: Callable[[int], None] | None = None,
         guide: Guide | None = None,
+        properties: Asked | None = None,
+        composition: str | Sequence[str] | None = None,
+        guidance: float = 1.0,
+        interval: Interval | None = None,
     ) -> list[Molecule]:
         """Molecules like the given ones: each noised to t = strength and sampled from there (core.edit).
 
-        Numbers of atoms, names and centres are kept; elements and bonds are not.
+        Numbers of atoms, names and centres are kept; elements and bonds are not. A model of bonds starts from the
+        molecules' own, or, where they have none, from those of rule 1.
 
         Args:
             molecules: where to start from.
@@ -301,19 +451,23 @@ class MoleculeDiffusion(DiffusionModel):
             InputError: no molecules, one of a single atom or with an element the model does not know, a strength
                 outside (0, 1], or an unknown sampler or spacing.
         """
+        sizes = self._checked(_sizes(molecules))
+        wanted = _each(composition, len(molecules), "composition")
+        condition = self._condition(len(molecules), properties, wanted, guidance)
+        guide = _guided(guide, guidance, interval)
         solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide, strength)
         centres = [molecule.positions.mean(0) for molecule in molecules]
         centred = [
-            Molecule(molecule.atomic_numbers, molecule.positions - centre, name=molecule.name)
+            replace(molecule, positions=molecule.positions - centre, properties={})
             for molecule, centre in zip(molecules, centres, strict=True)
         ]
 
         def solve(rows: Tensor, mask: Tensor, streams: Streams) -> tuple[Product, Tensor]:
             space, x = self._states(centred, rows)
-            return space, solver.vary(space, x, streams)
+            return space, solver.vary(space, x, streams, None if condition is None else condition[rows.to(self.device)])
 
         streams = Streams(seed, torch.arange(len(molecules)))
-        found = self._generate(_sizes(molecules), streams, solve, pair_budget, progress)
+        found = self._generate(sizes, streams, solve, pair_budget, progress)
         return [
             replace(new, positions=new.positions + centre, name=old.name)
             for new, old, centre in zip(found, molecules, centres, strict=True)
@@ -324,7 +478,7 @@ class MoleculeDiffusion(DiffusionModel):
         self,
         molecules: list[Molecule],
         fixed: Sequence[Fixed],
-        sizes: Sequence[int] | None = None,
+        sizes: Sequence[int] | Literal["drawn"] | None = None,
         steps: int = 100,
         sampler: str | Stepper = "ancestral",
         seed: int = 0,
@@ -334,17 +488,26 @@ class MoleculeDiffusion(DiffusionModel):
         pair_budget: int = 32_000,
         progress: Callable[[int], None] | None = None,
         guide: Guide | None = None,
+        properties: Asked | None = None,
+        composition: str | Sequence[str] | None = None,
+        guidance: float = 1.0,
+        interval: Interval | None = None,
     ) -> list[Molecule]:
         """Generate molecules round fixed atoms (core.inpaint).
 
         A molecule's fixed atoms come first, in their order, with their elements and their positions as given; then the
-        generated ones. Where the fixed atoms are all, a larger size makes this the decoration of a scaffold. Of a
-        single fixed atom the element is known, its place fixes the frame alone.
+        generated ones. Where the fixed atoms are all, a larger size makes this the decoration of a scaffold, and, where
+        they are several fragments (fragment.joined), the design of a linker. Of a single fixed atom the element is
+        known, its place fixes the frame alone.
+
+        The bonds between fixed atoms and their formal charges come out as given. The other bonds are the model's; those
+        of a model without bonds are left to the distances.
 
         Args:
             molecules: that hold the fixed atoms.
             fixed: for each molecule, the indices of its fixed atoms from 0, or one bool for each of its atoms.
-            sizes: numbers of atoms of the results; those of the given molecules when left out.
+            sizes: numbers of atoms of the results; those of the given molecules when left out; "drawn" from p(N | N >
+                fixed).
             resamples: how often every stretch of ``jump`` steps is run; 1 is plain replacement.
             jump: steps of a stretch.
 
@@ -354,15 +517,23 @@ class MoleculeDiffusion(DiffusionModel):
             InputError: no molecules, not one ``fixed`` (and size) for each, a mask of the wrong size, no atom fixed or
                 none free, an element the model does not know, or an unknown sampler or spacing.
         """
-        sizes = _sizes(molecules).tolist() if sizes is None else sizes
-        for name, given in (("fixed", fixed), ("sizes", sizes)):
+        streams = Streams(seed, torch.arange(len(molecules)))
+        own = _sizes(molecules)
+        for name, given in (("fixed", fixed), ("sizes", own if sizes is None or sizes == "drawn" else sizes)):
             if len(given) != len(molecules):
                 raise InputError(f"{name} has {len(given)} entries for {len(molecules)} molecules: give one for each")
+        wanted = _each(composition, len(molecules), "composition")
+        condition = self._condition(len(molecules), properties, wanted, guidance)
+        guide = _guided(guide, guidance, interval)
         solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide)
         fragments = [Fragment.of(molecule, marked) for molecule, marked in zip(molecules, fixed, strict=True)]
+        held = torch.tensor([len(fragment) for fragment in fragments])
+        if sizes == "drawn":
+            sizes = self.size.sample(streams.uniform(), held)  # type: ignore[assignment]
+        count = self._checked(own if sizes is None else torch.as_tensor(sizes)).tolist()
         filler = self.layout.elements[0]
-        templates = [fragment.template(int(size), filler) for fragment, size in zip(fragments, sizes, strict=True)]
-        held = torch.tensor([len(fragment) for fragment in fragments], device=self.device)
+        templates = [fragment.template(size, filler) for fragment, size in zip(fragments, count, strict=True)]
+        held = held.to(self.device)
 
         def solve(rows: Tensor, mask: Tensor, streams: Streams) -> tuple[Product, Tensor]:
             space, x = self._states(templates, rows)
@@ -374,15 +545,39 @@ class MoleculeDiffusion(DiffusionModel):
                     for name, block in space.blocks.items()
                 }
             )
-            return space, solver.inpaint(space, x, known, streams, resamples, jump)
+            asked = None if condition is None else condition[rows.to(self.device)]
+            return space, solver.inpaint(space, x, known, streams, resamples, jump, asked)
 
-        streams = Streams(seed, torch.arange(len(molecules)))
         found = self._generate(_sizes(templates), streams, solve, pair_budget, progress)
         return [fragment.put_into(molecule) for fragment, molecule in zip(fragments, found, strict=True)]
 
+    def _condition(
+        self, count: int, properties: Asked | None, formulas: Sequence[str] | None, guidance: float
+    ) -> Tensor | None:
+        """[count, C] what the network is asked; None where that is nothing."""
+        if not properties and formulas is None:
+            if guidance != 1:
+                raise InputError(f"guidance = {guidance} needs something to guide to: ask for properties")
+            return None
+        conditioning = self._conditioning()
+        counts = None if formulas is None else counts_of(formulas, self.layout.elements)
+        return conditioning.encode(conditioning.asked(count, properties or {}, counts).to(self.device))
+
+    def _checked(self, sizes: Tensor) -> Tensor:
+        """The sizes, if the model makes molecules so large."""
+        if (largest := int(sizes.max())) > self.size.max_atoms:
+            raise InputError(
+                f"a molecule of {largest} atoms is asked for of a model of up to {self.size.max_atoms}: ask for fewer, "
+                "or train with a larger max_atoms"
+            )
+        return sizes
+
     def _states(self, molecules: list[Molecule], rows: Tensor) -> tuple[Product, Tensor]:
-        """(space, clean state) of some of the molecules."""
-        batch = MoleculeBatch.collate([molecules[row] for row in rows.tolist()]).to(self.device)
+        """(space, clean state) of some of the molecules; bonds and charges that they lack are perceived."""
+        chosen = [molecules[row] for row in rows.tolist()]
+        if self.layout.bond_orders or self.layout.formal_charges:
+            chosen = [perceived(molecule, self.layout.bond_orders) for molecule in chosen]
+        batch = MoleculeBatch.collate(chosen).to(self.device)
         space, x, _ = self.layout.encode(batch)
         return space, x
 
@@ -407,6 +602,30 @@ class MoleculeDiffusion(DiffusionModel):
             if progress is not None:
                 progress(done)
         return [molecule for molecule in found if molecule is not None]
+
+
+def _each(formula: str | Sequence[str] | None, count: int, name: str) -> Sequence[str] | None:
+    """One formula for each molecule."""
+    if formula is None or isinstance(formula, str):
+        return None if formula is None else [formula] * count
+    if len(formula) != count:
+        raise InputError(f"{name} has {len(formula)} entries for {count} molecules: give one for each")
+    return formula
+
+
+def _guided(guide: Guide | None, guidance: float, interval: Interval | None) -> Guide | None:
+    """Classifier-free guidance first, then the caller's own guide."""
+    if guidance == 1:
+        return guide
+
+    def both(denoiser: Denoiser) -> Denoiser:
+        try:
+            steered = ClassifierFree(denoiser, guidance, interval=interval)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        return steered if guide is None else guide(steered)
+
+    return both
 
 
 def _sizes(molecules: list[Molecule]) -> Tensor:

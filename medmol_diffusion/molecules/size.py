@@ -50,9 +50,21 @@ class SizeDistribution(nn.Module):
         known = n <= self.max_atoms
         return torch.where(known, self.log_probabilities[n.clamp(max=self.max_atoms)].double(), -torch.inf)
 
-    def sample(self, u: Tensor) -> Tensor:
-        """The inverse distribution function at u (B,) in [0, 1) -> (B,) int64."""
+    def sample(self, u: Tensor, above: Tensor | None = None) -> Tensor:
+        """The inverse distribution function at u (B,) in [0, 1) -> (B,) int64.
+
+        With ``above`` (B,) int64 that of p(N | N > above): F(above) + u (1 - F(above)) takes the place of u.
+
+        Raises:
+            InputError: above leaves no size.
+        """
         cumulative = self.log_probabilities.double().exp().cumsum(0)
+        if above is not None:
+            if (above >= self.max_atoms).any():
+                raise InputError(f"{int(above.max())} atoms leave no larger size: the model makes {self.max_atoms}")
+            below = (cumulative / cumulative[-1])[above]
+            drawn = self.sample(below + u.to(below) * (1 - below))
+            return drawn.maximum(above + 1).clamp(max=self.max_atoms)  # where rounding has eaten the tail
         # the first N with u < F(N); scaled so that rounding cannot leave u above the last step
         return torch.searchsorted(cumulative / cumulative[-1], u.to(cumulative), right=True)
 

@@ -1,9 +1,9 @@
 """What training and the command line see of a model, whatever its domain."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
@@ -48,6 +48,7 @@ class Observed:
         data: what ``observation`` reads.
         index: [B] the examples' places in the whole set; with a seed they fix the noise.
         terms: the domain's own terms, nats.
+        condition: what the examples are known to be, for a model of p(x | condition); None for p(x).
     """
 
     space: Space
@@ -56,6 +57,7 @@ class Observed:
     data: Any
     index: Tensor
     terms: dict[str, Tensor]
+    condition: Any = None
 
 
 class DiffusionModel(nn.Module, ABC):
@@ -72,6 +74,11 @@ class DiffusionModel(nn.Module, ABC):
 
     baseline_name: str = ""
     """The simple model of the same data that a bound must beat to say anything."""
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """The names of what the model can be asked for; none of a model of p(x) alone."""
+        return ()
 
     @property
     def device(self) -> torch.device:
@@ -95,9 +102,22 @@ class DiffusionModel(nn.Module, ABC):
     def open_data(self, path: str) -> pl.LightningDataModule:
         """A data module that brings all of ``path``, as this model needs it, in its training part."""
 
+    def open_conditional_data(self, path: str) -> pl.LightningDataModule:
+        """The same with the examples' own values of ``questions``.
+
+        Raises:
+            InputError: the model has none.
+        """
+        raise InputError(f"a {type(self).__name__} without a condition has one likelihood only, p(x)")
+
     @abstractmethod
     def encode(self, batch: Any) -> tuple[Space, Tensor]:
         """(space, clean state x [B, ...])."""
+
+    def training_condition(self, batch: Any, generator: Randomness) -> Any:
+        """What the network is told of the batch in training, some of it left out at random; None without a
+        condition."""
+        return None
 
     @abstractmethod
     def loss(self, batch: Any, generator: Randomness) -> Tensor:
@@ -124,8 +144,9 @@ class DiffusionModel(nn.Module, ABC):
         the weight that does not vanish at pure noise.
         """
         space, x = self.encode(batch)
+        condition = self.training_condition(batch, generator)
         prediction, x_target, eps_target = draw_transition(
-            self.denoiser, teacher.denoiser, self.schedule, steps, substeps, space, x, generator
+            self.denoiser, teacher.denoiser, self.schedule, steps, substeps, space, x, generator, condition
         )
         return self.error(prediction, x_target, eps_target, Native())
 
@@ -158,8 +179,23 @@ class DiffusionModel(nn.Module, ABC):
             InputError: an example that the model gives no likelihood.
         """
 
+    def observed_with_condition(self, batch: Any) -> Observed:
+        """The same of p(x | condition), the condition being the examples' own values of ``questions``.
+
+        Raises:
+            InputError: the model takes no condition.
+        """
+        raise InputError(f"a {type(self).__name__} without a condition has one likelihood only, p(x)")
+
     @torch.no_grad()
-    def elbo(self, batch: Any, transitions: int | None = None, draws: int | None = 1, seed: int = 0) -> Elbo:
+    def elbo(
+        self,
+        batch: Any,
+        transitions: int | None = None,
+        draws: int | None = 1,
+        seed: int = 0,
+        conditional: bool = False,
+    ) -> Elbo:
         """The bound on -log p of every example, nats.
 
         Args:
@@ -167,20 +203,41 @@ class DiffusionModel(nn.Module, ABC):
             transitions: T of the discrete-time bound; 0 for the continuous one; ``default_transitions`` when None.
             draws: noise draws per example; None for the exact sum over T.
             seed: with each example's index, fixes its noise.
+            conditional: of p(x | the example's own values of ``questions``) instead of p(x).
 
         Raises:
-            InputError: an example that the model gives no likelihood.
+            InputError: an example that the model gives no likelihood, an exact sum in continuous time, or a
+                conditional one of a model that takes no condition.
         """
         steps = self.default_transitions if transitions is None else transitions
-        seen = self.observed(batch)
+        if draws is None and not steps:
+            raise InputError("the exact sum is over T transitions: give steps, 1000 for example")
+        seen = self._seen(batch, conditional)
         streams = Streams(seed, seen.index)
-        return elbo(
-            self.denoiser, self.schedule, seen.space, seen.x, seen.observation, seen.data, streams, steps, draws
-        ).with_terms(**seen.terms)
+        found = elbo(
+            self.denoiser,
+            self.schedule,
+            seen.space,
+            seen.x,
+            seen.observation,
+            seen.data,
+            streams,
+            steps,
+            draws,
+            seen.condition,
+        )
+        settings = found.settings | {"exact": float(draws is None), "conditional": float(conditional)}
+        return replace(found.with_terms(**seen.terms), settings=settings)
 
     @torch.no_grad()
     def nll(
-        self, batch: Any, method: str = "bound", steps: int | None = None, draws: int | None = None, seed: int = 0
+        self,
+        batch: Any,
+        method: str = "bound",
+        steps: int | None = None,
+        draws: int | Literal["exact"] | None = None,
+        seed: int = 0,
+        conditional: bool = False,
     ) -> Elbo:
         """-log p of every example, nats, by one of METHODS.
 
@@ -193,14 +250,19 @@ class DiffusionModel(nn.Module, ABC):
             method: "bound", "iwae" or "flow".
             steps: T of the bounds, steps of the flow; default_transitions (IWAE_TRANSITIONS for an iwae of a model in
                 continuous time) or FLOW_STEPS when None.
-            draws: per example; ``default_draws`` when None.
+            draws: per example; ``default_draws`` when None; "exact" for the bound's sum over all T.
             seed: with each example's index, fixes its noise.
+            conditional: as for ``elbo``.
 
         Raises:
-            InputError: an unknown method, a count out of range, or an example that the model gives no likelihood.
+            InputError: an unknown method, a count out of range, or what ``elbo`` raises.
         """
         if method not in METHODS:
             raise InputError(f"unknown method '{method}': choose one of {', '.join(METHODS)}")
+        if draws == "exact":
+            if method != "bound":
+                raise InputError(f"the exact sum is the bound's: {method} needs a number of draws")
+            return self.elbo(batch, steps, None, seed, conditional)
         draws = self.default_draws if draws is None else draws
         least = 0 if method == "bound" else 1
         if draws < 1 or (steps is not None and steps < least):
@@ -208,15 +270,21 @@ class DiffusionModel(nn.Module, ABC):
                 f"{method} with steps = {steps} and draws = {draws}: give at least {least} step(s) and 1 draw"
             )
         if method == "bound":
-            return self.elbo(batch, steps, draws, seed)
-        seen = self.observed(batch)
+            return self.elbo(batch, steps, draws, seed, conditional)
+        seen = self._seen(batch, conditional)
         place = (self.denoiser, self.schedule, seen.space, seen.x, seen.observation, seen.data)
         streams = Streams(seed, seen.index)
         if method == "iwae":
-            found = iwae(*place, streams, steps or self.default_transitions or IWAE_TRANSITIONS, draws)
+            transitions = steps or self.default_transitions or IWAE_TRANSITIONS
+            found = iwae(*place, streams, transitions, draws, seen.condition)
         else:
-            found = probability_flow_nll(*place, streams, draws, probes=1, solver=FixedGrid(steps or FLOW_STEPS))
-        return found.with_terms(**seen.terms)
+            solver = FixedGrid(steps or FLOW_STEPS)
+            found = probability_flow_nll(*place, streams, draws, probes=1, solver=solver, condition=seen.condition)
+        settings = found.settings | {"conditional": float(conditional)}
+        return replace(found.with_terms(**seen.terms), settings=settings)
+
+    def _seen(self, batch: Any, conditional: bool) -> Observed:
+        return self.observed_with_condition(batch) if conditional else self.observed(batch)
 
     def baseline(self, batch: Any) -> Tensor | None:
         """[B] nats of ``baseline_name``, on the same data and the same degrees of freedom as ``elbo``; None without

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -28,7 +28,7 @@ Guide = Callable[[Denoiser], Denoiser]
 @dataclass(frozen=True)
 class Solver:
     """From noise, or from something noised, to x_hat. Every method ends with one more network call, which reads x_hat
-    off the state at gammas[-1]."""
+    off the state at gammas[-1]; ``condition`` is passed on to the denoiser."""
 
     denoiser: Denoiser
     stepper: Stepper
@@ -59,16 +59,26 @@ class Solver:
             raise InputError(str(error)) from error
         return cls(denoiser if guide is None else guide(denoiser), stepper, gammas)
 
-    def sample(self, space: Space, like: Tensor, streams: Randomness) -> Tensor:
+    def sample(self, space: Space, like: Tensor, streams: Randomness, condition: Any = None) -> Tensor:
         """x_hat of pure noise; ``like`` has the dtype and the device of a state."""
-        z = space.noise(like, streams)
-        return self.x_hat(sample(self.denoiser, self.stepper, self.gammas, space, z, streams), space)
+        z = sample(self.denoiser, self.stepper, self.gammas, space, space.noise(like, streams), streams, condition)
+        return self.x_hat(z, space, condition)
 
-    def vary(self, space: Space, x: Tensor, streams: Randomness) -> Tensor:
+    def vary(self, space: Space, x: Tensor, streams: Randomness, condition: Any = None) -> Tensor:
         """x_hat of x noised to gammas[0] (core.edit)."""
-        return self.x_hat(edit(self.denoiser, self.stepper, self.gammas, space, x, streams), space)
+        z = edit(self.denoiser, self.stepper, self.gammas, space, x, streams, condition)
+        return self.x_hat(z, space, condition)
 
-    def inpaint(self, space: Space, x: Tensor, known: Tensor, streams: Randomness, resamples: int, jump: int) -> Tensor:
+    def inpaint(
+        self,
+        space: Space,
+        x: Tensor,
+        known: Tensor,
+        streams: Randomness,
+        resamples: int,
+        jump: int,
+        condition: Any = None,
+    ) -> Tensor:
         """x_hat whose known part is that of x (core.inpaint).
 
         Raises:
@@ -76,9 +86,9 @@ class Solver:
         """
         if min(resamples, jump) < 1:
             raise InputError(f"resamples = {resamples} and jump = {jump} must both be at least 1")
-        z = inpaint(self.denoiser, self.stepper, self.gammas, space, x, known, streams, resamples, jump)
-        return put_back(self.x_hat(z, space), x, space, known)
+        z = inpaint(self.denoiser, self.stepper, self.gammas, space, x, known, streams, resamples, jump, condition)
+        return put_back(self.x_hat(z, space, condition), x, space, known)
 
-    def x_hat(self, z: Tensor, space: Space) -> Tensor:
+    def x_hat(self, z: Tensor, space: Space, condition: Any = None) -> Tensor:
         """E[x | z] at gammas[-1]."""
-        return self.denoiser(z, self.gammas[-1].to(z.device).expand(len(z)), space).x
+        return self.denoiser(z, self.gammas[-1].to(z.device).expand(len(z)), space, condition).x
