@@ -90,9 +90,11 @@ def validate(options: argparse.Namespace) -> None:
     )
 
     model = _load(options.model, options.device)
-    data, split = open_data(model, options.model, options.data, options.split)
+    data, split = open_data(model, options.model, options.data, options.split, options.conditional)
     if options.method != "bound" and options.steps == 0:
         raise InputError(f"--steps 0 is the continuous-time bound; --method {options.method} needs at least 1")
+    if options.map is not None and not isinstance(model, _molecule_model()):
+        raise InputError("--map writes the scores of atoms: it is for molecules, medmol detect for scans")
     with Bar(options.method, len(chosen(data, split, options.limit)), transient=True) as bar:
         bound = validate_model(
             model,
@@ -104,6 +106,7 @@ def validate(options: argparse.Namespace) -> None:
             options.limit,
             lambda done, _: bar.reach(done),
             options.method,
+            options.conditional,
         )
     baseline = validate_baseline(model, data, split, options.limit)
     console.print(bound_table(model, bound, baseline))
@@ -115,7 +118,22 @@ def validate(options: argparse.Namespace) -> None:
         "examples": len(bound.total),
         **beside,
     }
+    if bound.blocks:
+        content["blocks"] = bound.block_summary()
     _write_json(options.json, content)
+    if options.map is not None:
+        from medmol_diffusion.molecules.atom_map import write_atom_map
+
+        rows = chosen(data, split, options.limit)
+        with Bar("map", len(rows), transient=True) as bar:
+            write_atom_map(model, data.evaluation_dataloader(split, rows), options.map, options.seed, bar.reach)
+        console.print(f"nats of every atom in [bold]{escape(options.map)}[/], in the field atom_nats")
+
+
+def _molecule_model() -> type:
+    from medmol_diffusion.molecules import MoleculeDiffusion
+
+    return MoleculeDiffusion
 
 
 def sample(options: argparse.Namespace) -> None:
@@ -134,7 +152,18 @@ def sample(options: argparse.Namespace) -> None:
         grid(model.schedule, options.steps, options.grid)
     except ValueError as error:
         raise InputError(f"--grid {options.grid}: {error}") from error
-    settings = {"steps": options.steps, "sampler": sampler, "spacing": options.grid, "seed": options.seed}
+    settings: dict[str, Any] = {
+        "steps": options.steps,
+        "sampler": sampler,
+        "spacing": options.grid,
+        "seed": options.seed,
+    }
+    steering = _steering(options) | ({} if options.formula is None else {"formula": options.formula})
+    if options.size is not None:
+        steering["sizes"] = [options.size] * options.n
+    if steering and not molecules:
+        raise InputError("--property, --composition, --formula, --guidance and --size are for molecules")
+    settings |= steering
     with Bar("sampling", options.n, transient=True) as bar:
         found = model.sample(options.n, progress=bar.reach, **settings)
     if molecules:
@@ -144,6 +173,102 @@ def sample(options: argparse.Namespace) -> None:
         for i, volume in enumerate(found):
             volume.write(out / f"sample-{i:04d}.nii.gz")
     console.print(f"{len(found)} {'molecules' if molecules else 'scans'} in [bold]{escape(str(out))}[/]")
+
+
+def _steering(options: argparse.Namespace) -> dict[str, Any]:
+    """What molecules are asked to be, by the names of MoleculeDiffusion.sample; what is not asked is left out."""
+    asked: dict[str, float] = {}
+    for text in options.property or ():
+        name, _, value = text.partition("=")
+        try:
+            asked[name.strip()] = float(value)
+        except ValueError:
+            raise InputError(f"--property {text}: write NAME=VALUE, qed=0.8 for example") from None
+    found: dict[str, Any] = {"properties": asked, "composition": options.composition}
+    if options.guidance != 1:
+        found["guidance"] = options.guidance
+    if options.interval is not None:
+        found["interval"] = tuple(options.interval)
+    return {name: value for name, value in found.items() if value}
+
+
+def _molecules_model(options: argparse.Namespace) -> Any:
+    """The model, if it makes molecules and -o can hold them."""
+    if Path(options.output).suffix != ".sdf":
+        raise InputError(f"-o {options.output}: molecules are written to one file that ends in .sdf")
+    model = _load(options.model, options.device)
+    if not isinstance(model, _molecule_model()):
+        raise InputError(f"{options.model} makes scans: medmol {options.verb} is for molecules")
+    return model
+
+
+def inpaint(options: argparse.Namespace) -> None:
+    from medmol_diffusion.molecules import write_sdf
+    from medmol_diffusion.molecules.fragment import joined, kept_atoms
+
+    model, molecules = _molecules_model(options), _readable(Path(options.molecules))
+    if options.link:
+        molecules = [joined(molecules)]
+    fixed = [kept_atoms(molecule, options.fixed, options.fixed_smarts, options.free) for molecule in molecules]
+    molecules, fixed = ([item for item in items for _ in range(options.n)] for items in (molecules, fixed))
+    sizes = {"drawn": "drawn", "own": None}.get(options.size, options.size)
+    with Bar("inpainting", len(molecules), transient=True) as bar:
+        found = model.inpaint(
+            molecules,
+            fixed,
+            [int(sizes)] * len(molecules) if isinstance(sizes, int) else sizes,
+            options.steps,
+            options.sampler,
+            options.seed,
+            options.resamples,
+            options.jump,
+            options.grid,
+            progress=bar.reach,
+            **_steering(options),
+        )
+    write_sdf(found, options.output)
+    console.print(
+        f"{len(found)} molecules in [bold]{escape(options.output)}[/]: first the fixed atoms in the order of the file, "
+        "then the new ones"
+    )
+
+
+def vary(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from medmol_diffusion.molecules import write_sdf
+    from medmol_diffusion.molecules.optimise import optimise
+
+    model, molecules = _molecules_model(options), _readable(Path(options.molecules))
+    settings = {"steps": options.steps, "sampler": options.sampler, "spacing": options.grid, **_steering(options)}
+    if options.objective is None:
+        molecules = [molecule for molecule in molecules for _ in range(options.n)]
+        with Bar("varying", len(molecules), transient=True) as bar:
+            found = model.vary(molecules, options.strength, seed=options.seed, progress=bar.reach, **settings)
+    else:
+        with Bar("rounds", options.rounds, transient=True) as bar:
+            best = optimise(
+                model,
+                molecules,
+                options.objective,
+                options.rounds,
+                options.n,
+                strength=options.strength,
+                minimise=options.minimise,
+                seed=options.seed,
+                progress=bar.reach,
+                **settings,
+            )
+        table = Table("molecule", f"{options.objective} of the seed", "reached", "similarity to the seed", "rounds")
+        found = []
+        for one in best:
+            figures = {"seed_score": one.seed_score, options.objective: one.score, "similarity": one.similarity}
+            found.append(replace(one.molecule, properties=figures))
+            row = (f"{one.seed_score:.4g}", f"{one.score:.4g}", f"{one.similarity:.2f}", str(one.rounds))
+            table.add_row(escape(one.molecule.name), *row)
+        console.print(table)
+    write_sdf(found, options.output)
+    console.print(f"{len(found)} molecules in [bold]{escape(options.output)}[/]")
 
 
 def score(options: argparse.Namespace) -> None:
@@ -293,6 +418,47 @@ def _at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def _draws(text: str) -> int | str:
+    return text if text == "exact" else _at_least(1)(text)
+
+
+def _size(text: str) -> int | str:
+    return text if text in ("drawn", "own") else _at_least(2)(text)
+
+
+def _sampling(sub: argparse.ArgumentParser, default: str | None) -> None:
+    sub.add_argument("--steps", type=_at_least(1), default=100, help="of the sampler (default 100)")
+    said = f"default {default}" if default else "default: ancestral for molecules, dpm++2m for scans"
+    sub.add_argument(
+        "--sampler", choices=SAMPLERS, metavar="NAME", default=default, help=f"one of %(choices)s ({said})"
+    )
+    sub.add_argument(
+        "--grid",
+        choices=GRIDS,
+        metavar="NAME",
+        default="time",
+        help="how the steps are spaced: one of %(choices)s (default time)",
+    )
+
+
+def _asking(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--property", action="append", metavar="NAME=VALUE", help="molecules: ask for it; may come several times"
+    )
+    sub.add_argument(
+        "--composition", metavar="C7H10O2", help="molecules: ask for it, of a model that knows compositions"
+    )
+    sub.add_argument(
+        "--guidance",
+        type=float,
+        default=1.0,
+        help="scale of classifier-free guidance to it (default 1: none)",
+    )
+    sub.add_argument(
+        "--interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="levels gamma inside which guidance holds"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="medmol", description="Diffusion models for brain MRI and 3-D molecules, with a likelihood you can trust."
@@ -330,10 +496,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--draws",
-        type=_at_least(1),
+        type=_draws,
+        metavar="N",
         help="per example (default: 4 for molecules, 16 for scans): noise draws of the bound, trajectories of iwae, "
-        "probes of the flow",
+        "probes of the flow; exact sums the bound over all T",
     )
+    sub.add_argument(
+        "--conditional", action="store_true", help="-log p given every example's own values of what the model knows"
+    )
+    sub.add_argument("--map", metavar="FILE.sdf", help="write the molecules there with the nats of every atom")
     sub.add_argument("--limit", type=_at_least(1), help="look at this many examples only, drawn at random")
     sub.add_argument("--json", metavar="FILE", help="write the figures there too")
 
@@ -342,20 +513,44 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("-n", type=_at_least(1), default=100, help="how many (default 100)")
     sub.add_argument("-o", "--output", required=True, metavar="PATH")
-    sub.add_argument("--steps", type=_at_least(1), default=100, help="of the sampler (default 100)")
+    _sampling(sub, None)
+    _asking(sub)
+    sub.add_argument("--formula", metavar="C7H10O2", help="molecules: keep to it exactly, with any model")
+    sub.add_argument("--size", type=_at_least(2), help="molecules: their number of atoms (default: drawn)")
+
+    sub = verb("inpaint", "new molecules round fixed atoms: scaffolds decorated, linkers designed", inpaint, model=True)
+    sub.add_argument("molecules", metavar="FILE", help="SDF or XYZ that holds the fixed atoms where they are to be")
+    sub.add_argument("-o", "--output", required=True, metavar="FILE.sdf")
+    sub.add_argument("-n", type=_at_least(1), default=1, help="molecules for every record (default 1)")
+    sub.add_argument("--fixed", metavar="1,2,5-9", help="the fixed atoms, counted from 1 (default: all of the record)")
+    sub.add_argument("--fixed-smarts", metavar="PATTERN", help="the fixed atoms are those of every match")
+    sub.add_argument("--free", metavar="1,2,5-9", help="all atoms are fixed but these")
     sub.add_argument(
-        "--sampler",
-        choices=SAMPLERS,
-        metavar="NAME",
-        help="one of %(choices)s (default: ancestral for molecules, dpm++2m for scans)",
+        "--link", action="store_true", help="all records are fragments of one molecule, each where it lies"
     )
     sub.add_argument(
-        "--grid",
-        choices=GRIDS,
-        metavar="NAME",
-        default="time",
-        help="how the steps are spaced: one of %(choices)s (default time)",
+        "--size",
+        type=_size,
+        default="drawn",
+        help="atoms of a result: a number, own (the record's) or drawn (default)",
     )
+    sub.add_argument("--resamples", type=_at_least(1), default=5, help="rounds of RePaint (default 5)")
+    sub.add_argument("--jump", type=_at_least(1), default=10, help="steps of a round (default 10)")
+    _sampling(sub, "ancestral")
+    _asking(sub)
+
+    sub = verb("vary", "molecules like the given ones, by partial noise; better ones by --objective", vary, model=True)
+    sub.add_argument("molecules", metavar="FILE", help="SDF or XYZ of the seeds")
+    sub.add_argument("-o", "--output", required=True, metavar="FILE.sdf")
+    sub.add_argument(
+        "-n", type=_at_least(1), default=4, help="variations of every molecule, in every round (default 4)"
+    )
+    sub.add_argument("--strength", type=float, default=0.3, help="0 to 1: how much is noised (default 0.3)")
+    sub.add_argument("--objective", metavar="NAME", help="a ready property (qed, logp, ...) to be made large")
+    sub.add_argument("--minimise", action="store_true", help="make it small instead")
+    sub.add_argument("--rounds", type=_at_least(1), default=5, help="of variation and selection (default 5)")
+    _sampling(sub, "ancestral")
+    _asking(sub)
 
     sub = verb("score", "score anyone's molecules (.sdf .xyz .npz) or scans (a folder of NIfTI files)", score)
     sub.add_argument("path", metavar="PATH")

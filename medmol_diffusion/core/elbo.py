@@ -5,6 +5,7 @@ Sources: Kingma et al. 2021 (eqs. 11-18) for the continuous bound, Ho et al. 202
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from medmol_diffusion.core.denoiser import Denoiser, Prediction, check_zero_snr
 from medmol_diffusion.core.noise import Randomness, stratified_uniforms
 from medmol_diffusion.core.observation import Observation
+from medmol_diffusion.core.observation import Product as ProductObservation
 from medmol_diffusion.core.schedule import (
     Schedule,
     alpha,
@@ -22,7 +24,7 @@ from medmol_diffusion.core.schedule import (
     per_example,
     sigma,
 )
-from medmol_diffusion.core.space import Space
+from medmol_diffusion.core.space import Product, Space
 
 LN2 = math.log(2)
 
@@ -39,6 +41,8 @@ class Elbo:
         settings: what the figure depends on: gamma_0, gamma_1, draws, and those of the method.
         map: 1/2 w(gamma) (eps - eps_hat)^2 before it is summed, where the elements of the space lie (Space.localise): a
             score of each voxel or atom. With the fixed reverse variance its sum is the diffusion term.
+        blocks: "diffusion/name" and "reconstruction/name" -> [B] nats of every block of a product space, whose sums are
+            these two terms of the bound; empty for any other space.
         method: "bound" (``elbo``), "iwae" (``iwae``), or "flow" (``probability_flow_nll``, an estimate and no bound).
     """
 
@@ -48,6 +52,7 @@ class Elbo:
     settings: dict[str, float] = field(default_factory=dict)
     map: Tensor | None = None
     method: str = "bound"
+    blocks: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def total(self) -> Tensor:
@@ -79,11 +84,11 @@ class Elbo:
         The spread over examples holds the spread over draws; for a single example it is NaN.
         """
         rows = {**self.terms, "total": self.total, "nats_per_dim": self.nats_per_dim, "bits_per_dim": self.bits_per_dim}
-        count = len(self.total)
-        return {
-            name: (v.mean().item(), (v.std() / math.sqrt(count)).item() if count > 1 else math.nan)
-            for name, v in rows.items()
-        }
+        return _means(rows)
+
+    def block_summary(self) -> dict[str, tuple[float, float]]:
+        """The same for ``blocks``."""
+        return _means(self.blocks)
 
     @staticmethod
     def concatenate(parts: Sequence["Elbo"]) -> "Elbo":
@@ -94,7 +99,16 @@ class Elbo:
             dim=torch.cat([p.dim for p in parts]),
             draw_variance=torch.cat([p.draw_variance for p in parts]),
             map=None,
+            blocks={name: torch.cat([p.blocks[name] for p in parts]) for name in parts[0].blocks},
         )
+
+
+def _means(rows: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
+    """name -> (mean over the examples, its standard error)."""
+    return {
+        name: (v.mean().item(), (v.std() / math.sqrt(len(v))).item() if len(v) > 1 else math.nan)
+        for name, v in rows.items()
+    }
 
 
 def prior_kl(x: Tensor, gamma_1: Tensor, space: Space) -> Tensor:
@@ -182,6 +196,7 @@ def elbo(
     total = torch.zeros(repeats, batch, dtype=torch.float64, device=device)
     reconstruction = torch.zeros(1 if exact else repeats, batch, dtype=torch.float64, device=device)
     local = torch.zeros_like(space.localise(x))
+    blocks: dict[str, Tensor] = defaultdict(lambda: torch.zeros(batch, dtype=torch.float64, device=device))
     for k in range(repeats):
         eps = space.noise(x, generator)
         if transitions:
@@ -202,6 +217,9 @@ def elbo(
             integrand = continuous_integrand(prediction, x, eps, weight)
             error = prediction.eps_error(x, eps)
         total[k] = space.sum(integrand)
+        if isinstance(space, Product):
+            for name, part in space.split(integrand).items():
+                blocks[f"diffusion/{name}"] += space.blocks[name].sum(part) / repeats
         local += 0.5 * per_example(weight, local) * space.localise(error).square()
     for k in range(len(reconstruction)):
         z_0 = diffuse(x, space.noise(x, generator), gamma_0)
@@ -209,7 +227,13 @@ def elbo(
         if observation.needs_denoiser:
             prediction = denoiser(z_0, gamma_0, space, condition)
             x_hat, x_variance = prediction.x, prediction.x_variance
-        reconstruction[k] = observation.nll(data, z_0, gamma_0, space, x_hat, x_variance)
+        if isinstance(observation, ProductObservation):
+            named = observation.named_nll(data, z_0, gamma_0, space, x_hat, x_variance)
+            for name, nats in named.items():
+                blocks[f"reconstruction/{name}"] += nats / len(reconstruction)
+            reconstruction[k] = torch.stack(list(named.values())).sum(0)
+        else:
+            reconstruction[k] = observation.nll(data, z_0, gamma_0, space, x_hat, x_variance)
 
     known = repeats > 1 and not exact
     # Draw k has its times in stratum k: what neighbours differ by is the spread inside a stratum, or little more.
@@ -230,4 +254,5 @@ def elbo(
             "draws": float(repeats),
         },
         map=local / repeats,
+        blocks=dict(blocks),
     )

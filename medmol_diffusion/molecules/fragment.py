@@ -171,3 +171,24 @@ def places_of(text: str, count: int) -> list[int]:
     if not places or min(places) < 0 or max(places) >= count:
         raise InputError(f"{text!r} names atoms outside 1 to {count}")
     return sorted(places)
+
+
+def kept_atoms(
+    molecule: Molecule, fixed: str | None = None, smarts: str | None = None, free: str | None = None
+) -> list[int]:
+    """The atoms to keep, from 0: those listed, those that match a pattern, all but those listed, or else all.
+
+    Raises:
+        InputError: more than one way to choose, or what ``places_of`` and ``matching`` raise.
+    """
+    if sum(way is not None for way in (fixed, smarts, free)) > 1:
+        raise InputError("fixed, fixed_smarts and free exclude each other: choose the atoms in one way")
+    count = molecule.num_atoms
+    if fixed is not None:
+        return places_of(fixed, count)
+    if smarts is not None:
+        return matching(molecule, smarts)
+    if free is not None:
+        loose = set(places_of(free, count))
+        return [place for place in range(count) if place not in loose]
+    return list(range(count))

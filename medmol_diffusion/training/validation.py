@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,7 +20,7 @@ SPLITS = ("all", "train", "validation", "test")
 
 
 def open_data(
-    model: DiffusionModel, source: str, path: str | None, split: str | None
+    model: DiffusionModel, source: str, path: str | None, split: str | None, conditional: bool = False
 ) -> tuple[pl.LightningDataModule, str]:
     """The data to validate on, set up, and the split to take.
 
@@ -32,7 +33,7 @@ def open_data(
     if split == "all":
         if path is None:
             raise InputError("--split all needs --data PATH")
-        data = model.open_data(path)
+        data = model.open_conditional_data(path) if conditional else model.open_data(path)
         split = "train"  # where open_data puts everything
     else:
         config = read_data_config(source)
@@ -48,11 +49,12 @@ def validate_model(
     data: pl.LightningDataModule,
     split: str,
     steps: int | None,
-    draws: int | None,
+    draws: int | Literal["exact"] | None,
     seed: int,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     method: str = "bound",
+    conditional: bool = False,
 ) -> Elbo:
     """-log p over one part of the data: the figure depends on the seed and on the examples, not on their batches.
 
@@ -64,6 +66,7 @@ def validate_model(
         limit: look at this many examples only, drawn at random, always the same ones.
         progress: called with (examples done, examples in all).
         method: "bound", "iwae" or "flow".
+        conditional: as for DiffusionModel.nll.
 
     Raises:
         InputError: that part of the data is empty, or what DiffusionModel.nll raises.
@@ -72,7 +75,7 @@ def validate_model(
     bounds: list[Elbo] = []
     done = 0
     for batch in data.evaluation_dataloader(split, rows):  # type: ignore[attr-defined]
-        bounds.append(model.nll(batch.to(model.device), method, steps, draws, seed))
+        bounds.append(model.nll(batch.to(model.device), method, steps, draws, seed, conditional))
         done += len(batch)
         if progress is not None:
             progress(done, len(rows))
@@ -113,6 +116,8 @@ def effort(bound: Elbo) -> str:
     """What a figure cost, in words."""
     settings = bound.settings
     draws = f"{settings['draws']:.0f}"
+    if settings.get("exact"):
+        return f"T = {settings['transitions']:.0f}, the sum over all of them, one noise draw each"
     if bound.method == "flow":
         return f"{settings['steps']:.0f} steps of order {settings['order']:.0f}, {draws} z_0 and probe(s) each"
     time = f"T = {settings['transitions']:.0f}" if settings["transitions"] else "continuous time"
@@ -124,12 +129,15 @@ def bound_table(model: DiffusionModel, bound: Elbo, baseline: Tensor | None = No
     what the total is, the settings stand in the caption."""
     settings = bound.settings
     drawn = "" if math.isnan(bound.draw_error) else f"; standard error of the draws alone {bound.draw_error:.4f} nats"
+    title = TITLES[bound.method]
+    if settings.get("conditional"):
+        title = title.replace("-log p", f"-log p(x | its own {', '.join(model.questions)})")
     table = Table(
         "term",
         "mean",
         "standard error",
         "unit",
-        title=f"{TITLES[bound.method]}: {len(bound.total)} examples, {model.unit}",
+        title=f"{title}: {len(bound.total)} examples, {model.unit}",
         caption=f"gamma_0 = {settings['gamma_0']:.4f}, gamma_1 = {settings['gamma_1']:.4f}, {effort(bound)}{drawn}; "
         f"degrees of freedom: mean {bound.dim.mean().item():.1f}",
     )
@@ -137,6 +145,10 @@ def bound_table(model: DiffusionModel, bound: Elbo, baseline: Tensor | None = No
     for name, (mean, error) in bound.summary().items():
         sign = "-" if name == "log_volume" else ""
         table.add_row(f"{sign}{name}", f"{mean:.4f}", f"{error:.4f}", units.get(name, "nats"))
+    if bound.blocks:
+        table.add_section()
+        for name, (mean, error) in bound.block_summary().items():
+            table.add_row(f"of {name.replace('/', ': ').replace('_', ' ')}", f"{mean:.4f}", f"{error:.4f}", "nats")
     if baseline is not None:
         table.add_section()
         for name, (mean, error) in baseline_summary(model, bound, baseline).items():
