@@ -75,7 +75,7 @@ def test_nothing_asked_is_all_zeros_and_the_unconditional_model() -> None:
 
 
 def test_training_leaves_out_each_question_and_all_at_once() -> None:
-    """P(asked) = (1 - p)^2 for each question; P(nothing asked) = p + (1 - p) p^3; the elements stand or fall together."""
+    """P(asked) = (1 - p)^2 for each question; P(nothing asked) = p + (1 - p) p^3; the elements are one question."""
     made = Conditioning(["mass", "gap"], ELEMENTS, dropout=0.3)
     asked = made.leave_out(torch.ones(40_000, 5, dtype=torch.float64), torch.Generator().manual_seed(0)).isfinite()
     assert torch.equal(asked[:, 2], asked[:, 3])

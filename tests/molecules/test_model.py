@@ -1,6 +1,7 @@
 """MoleculeDiffusion: layout, evidence, the bound's invariances and constants, sampling."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +31,33 @@ from medmol_diffusion.training.saved import export_model
 ELEMENTS = [1, 6, 8]
 
 
+ORDERS, CHARGES = [0, 1, 2, 3], [-1, 0, 1]
+MODES = pytest.mark.parametrize("bonds", [False, True], ids=["distances", "bonds"])
+"""Bonds from the distances, and bonds and formal charges in the state."""
+
+
 def molecules() -> list[Molecule]:
+    """Random atoms, bonds and charges."""
     draw = np.random.default_rng(0)
-    return [Molecule(draw.choice(ELEMENTS, size=n), 1.5 * draw.standard_normal((n, 3)), name=str(n)) for n in (3, 7, 5)]
+    found = [
+        Molecule(draw.choice(ELEMENTS, size=n), 1.5 * draw.standard_normal((n, 3)), name=str(n)) for n in (3, 7, 5)
+    ]
+    return [_with_bonds(molecule, draw) for molecule in found]
 
 
-def model(dtype: torch.dtype = torch.float64) -> MoleculeDiffusion:
+def _with_bonds(molecule: Molecule, draw: np.random.Generator) -> Molecule:
+    pairs = np.stack(np.triu_indices(molecule.num_atoms, 1), 1)
+    rows = np.concatenate([pairs, draw.choice(ORDERS, size=(len(pairs), 1))], 1)
+    charges = draw.choice(CHARGES, size=molecule.num_atoms)
+    return replace(molecule, bonds=rows[rows[:, 2] > 0], formal_charges=charges)
+
+
+def model(dtype: torch.dtype = torch.float64, bonds: bool = False) -> MoleculeDiffusion:
     torch.manual_seed(0)
-    made = MoleculeDiffusion(ELEMENTS, EGNN(3, 3, hidden=16, edge_hidden=8, layers=2), max_atoms=10)
+    atoms, pairs = (6, 4) if bonds else (3, 0)
+    network = EGNN(atoms, atoms, hidden=16, edge_hidden=8, layers=2, pairs_in=pairs, pairs_out=pairs)
+    state = {"bond_orders": ORDERS, "formal_charges": CHARGES} if bonds else {}
+    made = MoleculeDiffusion(ELEMENTS, network, max_atoms=10, **state)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -50,16 +70,23 @@ def batch_of(items: list[Molecule], dtype: torch.dtype = torch.float64) -> Molec
     exact = np.zeros(tuple(made.positions.shape))
     for row, item in enumerate(items):
         exact[row, : item.num_atoms] = item.positions
-    return MoleculeBatch(made.atomic_numbers, torch.from_numpy(exact).to(dtype), made.mask, made.index)
+    return replace(made, positions=torch.from_numpy(exact).to(dtype))
 
 
-def test_encode_and_decode_are_inverse() -> None:
-    made, batch = model(), batch_of(molecules())
+@MODES
+def test_encode_and_decode_are_inverse(bonds: bool) -> None:
+    made, batch = model(bonds=bonds), batch_of(molecules())
     space, x, _ = made.layout.encode(batch)
     back = made.layout.decode(x, space, batch.mask, batch.index)
     assert torch.equal(back.atomic_numbers, batch.atomic_numbers)
     centred = space.blocks["positions"].project(batch.positions)
     torch.testing.assert_close(back.positions, centred)
+    if bonds:
+        assert torch.equal(back.bonds, batch.bonds)
+        assert torch.equal(back.formal_charges, batch.formal_charges)
+    else:
+        assert back.bonds is None
+        assert back.formal_charges is None
 
 
 def test_evidence_is_the_gaussian_log_likelihood_of_an_atoms_own_blocks() -> None:
@@ -80,26 +107,27 @@ def test_evidence_is_the_gaussian_log_likelihood_of_an_atoms_own_blocks() -> Non
     )
 
 
+@MODES
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-def test_v18_every_term_ignores_padding_and_the_batch(dtype: torch.dtype, tolerance: float) -> None:
-    made, items = model(dtype), molecules()
+def test_v18_every_term_ignores_padding_and_the_batch(dtype: torch.dtype, tolerance: float, bonds: bool) -> None:
+    made, items = model(dtype, bonds), molecules()
     together = made.elbo(batch_of(items, dtype), draws=2)
     for i, item in enumerate(items):
-        batch = batch_of([item], dtype)
-        alone = made.elbo(MoleculeBatch(batch.atomic_numbers, batch.positions, batch.mask, torch.tensor([i])), draws=2)
+        alone = made.elbo(replace(batch_of([item], dtype), index=torch.tensor([i])), draws=2)
         for name, value in alone.terms.items():
             torch.testing.assert_close(value[0], together.terms[name][i], rtol=tolerance, atol=tolerance)
+        for name, value in alone.blocks.items():
+            torch.testing.assert_close(value[0], together.blocks[name][i], rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("method", ["iwae", "flow"])
-def test_v18_other_ways_to_the_likelihood_ignore_padding_and_the_batch(method: str) -> None:
-    made, items = model(), molecules()
+@MODES
+def test_v18_other_ways_to_the_likelihood_ignore_padding_and_the_batch(method: str, bonds: bool) -> None:
+    made, items = model(bonds=bonds), molecules()
     together = made.nll(batch_of(items), method, steps=6, draws=2)
     assert together.terms["size"].tolist() == pytest.approx((-made.size.log_prob(torch.tensor([3, 7, 5]))).tolist())
     for i, item in enumerate(items):
-        batch = batch_of([item])
-        batch = MoleculeBatch(batch.atomic_numbers, batch.positions, batch.mask, torch.tensor([i]))
-        alone = made.nll(batch, method, steps=6, draws=2)
+        alone = made.nll(replace(batch_of([item]), index=torch.tensor([i])), method, steps=6, draws=2)
         for name, value in alone.terms.items():
             torch.testing.assert_close(value[0], together.terms[name][i], rtol=1e-9, atol=1e-9)
 
@@ -114,8 +142,9 @@ def test_impossible_ways_to_the_likelihood_are_refused() -> None:
         made.nll(items, draws=0)
 
 
-def test_the_loss_of_a_molecule_ignores_padding() -> None:
-    made, items = model(), molecules()
+@MODES
+def test_the_loss_of_a_molecule_ignores_padding(bonds: bool) -> None:
+    made, items = model(bonds=bonds), molecules()
     streams = Streams(0, torch.arange(3))
     together = made.loss(batch_of(items), streams)
     one = batch_of(items[:1])
@@ -124,6 +153,8 @@ def test_the_loss_of_a_molecule_ignores_padding() -> None:
         torch.nn.functional.pad(one.positions, (0, 0, 0, 6)),
         torch.nn.functional.pad(one.mask, (0, 6)),
         one.index,
+        torch.nn.functional.pad(one.bonds, (0, 6, 0, 6)),
+        torch.nn.functional.pad(one.formal_charges, (0, 6)),
     )
     alone, wide = (made.loss(batch, Streams(0, torch.arange(1))) for batch in (one, padded))
     torch.testing.assert_close(alone, wide, rtol=1e-10, atol=1e-10)
@@ -157,8 +188,9 @@ def test_no_molecules_are_refused() -> None:
         model().sample(0)
 
 
-def test_samples_depend_on_seed_and_index_alone() -> None:
-    made = model(torch.float32)
+@MODES
+def test_samples_depend_on_seed_and_index_alone(bonds: bool) -> None:
+    made = model(torch.float32, bonds)
     many, few = (made.sample(6, steps=4, seed=3, pair_budget=budget) for budget in (10_000, 64))
     other = made.sample(6, steps=4, seed=4)
     for a, b in zip(many, few, strict=True):
@@ -222,12 +254,14 @@ def test_the_learned_weight_is_exported_with_the_model(tmp_path: Path) -> None:
     assert torch.equal(back.weighting.coefficients, torch.arange(16.0))
 
 
+@MODES
 @pytest.mark.parametrize("sampler", STEPPERS)
 @pytest.mark.parametrize("steps", [1, 3])
-def test_every_sampler_gives_molecules_on_every_grid(sampler: str, steps: int) -> None:
-    made = model(torch.float32)
+def test_every_sampler_gives_molecules_on_every_grid(sampler: str, steps: int, bonds: bool) -> None:
+    made = model(torch.float32, bonds)
     for spacing in GRIDS:
         (molecule,) = made.sample(1, steps=steps, sampler=sampler, spacing=spacing, sizes=torch.tensor([5]))
+        assert (molecule.bonds is not None) == (molecule.formal_charges is not None) == bonds
         assert np.isfinite(molecule.positions).all()
         assert molecule.positions.std() > 0
 
@@ -238,12 +272,13 @@ FIXED = [[2, 0], np.array([True, False, True, True, False, False, True]), [4]]
 
 def far() -> list[Molecule]:
     """The molecules, 40 angstrom from the origin."""
-    return [Molecule(m.atomic_numbers, m.positions + 40, name=m.name) for m in molecules()]
+    return [replace(m, positions=m.positions + 40) for m in molecules()]
 
 
+@MODES
 @pytest.mark.parametrize("sampler", STEPPERS)
-def test_fixed_atoms_come_first_where_they_were_and_as_they_were(sampler: str) -> None:
-    found = model(torch.float32).inpaint(far(), FIXED, steps=3, sampler=sampler, resamples=2, jump=2)
+def test_fixed_atoms_come_first_where_they_were_and_as_they_were(sampler: str, bonds: bool) -> None:
+    found = model(torch.float32, bonds).inpaint(far(), FIXED, steps=3, sampler=sampler, resamples=2, jump=2)
     for new, old, fixed in zip(found, far(), FIXED, strict=True):
         places = np.sort(np.arange(old.num_atoms)[fixed])
         k = len(places)
@@ -279,9 +314,10 @@ def test_a_scaffold_grows_to_the_size_asked_for() -> None:
         assert np.array_equal(m.atomic_numbers[:3], scaffold.atomic_numbers)
 
 
+@MODES
 @pytest.mark.parametrize("sampler", STEPPERS)
-def test_variations_keep_size_name_and_centre_and_leave_the_molecule_with_the_noise(sampler: str) -> None:
-    made = model(torch.float32)
+def test_variations_keep_size_name_and_centre_and_leave_the_molecule_with_the_noise(sampler: str, bonds: bool) -> None:
+    made = model(torch.float32, bonds)
     moved = []
     for strength in (0.02, 0.9):
         found = made.vary(far(), strength, steps=3, sampler=sampler)
@@ -292,8 +328,9 @@ def test_variations_keep_size_name_and_centre_and_leave_the_molecule_with_the_no
     assert 1e-4 < moved[0] < 0.3 < moved[1]
 
 
-def test_inpainted_and_varied_molecules_depend_on_seed_and_place_alone() -> None:
-    made = model(torch.float32)
+@MODES
+def test_inpainted_and_varied_molecules_depend_on_seed_and_place_alone(bonds: bool) -> None:
+    made = model(torch.float32, bonds)
 
     def both(seed: int, budget: int) -> list[Molecule]:
         five = [*far(), far()[1], far()[1]]
