@@ -126,7 +126,8 @@ def validate(options: argparse.Namespace) -> None:
 
         rows = chosen(data, split, options.limit)
         with Bar("map", len(rows), transient=True) as bar:
-            write_atom_map(model, data.evaluation_dataloader(split, rows), options.map, options.seed, bar.reach)
+            batches = data.evaluation_dataloader(split, rows)  # type: ignore[attr-defined]
+            write_atom_map(model, batches, options.map, options.seed, bar.reach)
         console.print(f"nats of every atom in [bold]{escape(options.map)}[/], in the field atom_nats")
 
 
@@ -262,7 +263,11 @@ def vary(options: argparse.Namespace) -> None:
         table = Table("molecule", f"{options.objective} of the seed", "reached", "similarity to the seed", "rounds")
         found = []
         for one in best:
-            figures = {"seed_score": one.seed_score, options.objective: one.score, "similarity": one.similarity}
+            figures: dict[str, float | str] = {
+                "seed_score": one.seed_score,
+                options.objective: one.score,
+                "similarity": one.similarity,
+            }
             found.append(replace(one.molecule, properties=figures))
             row = (f"{one.seed_score:.4g}", f"{one.score:.4g}", f"{one.similarity:.2f}", str(one.rounds))
             table.add_row(escape(one.molecule.name), *row)

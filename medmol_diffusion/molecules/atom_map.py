@@ -1,11 +1,16 @@
-"""Molecules with the nats of every atom, as SDF: what a model finds unlikely, and where."""
+"""The nats of every atom: what a model finds unlikely, and where."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.features import unpack
 from medmol_diffusion.molecules.formats.sdf import write_sdf
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 
@@ -14,6 +19,21 @@ if TYPE_CHECKING:
 
 FIELD = "atom_nats"
 """The SDF field: one number for every atom, in the order of the record, separated by blanks."""
+
+
+def of_atoms(parts: dict[str, Tensor], mask: Tensor) -> list[np.ndarray]:
+    """(N,) nats of every molecule's atoms: a map by block (Layout.space, Elbo.map), summed over an atom's own numbers,
+    with half of every pair it takes part in.
+
+    Args:
+        parts: [B, N, ...] of the atoms' blocks, [B, N (N - 1) / 2, orders] of the bonds.
+        mask: [B, N] the real atoms.
+    """
+    score = torch.stack([part.sum(-1) for name, part in parts.items() if name != "bonds"]).sum(0)
+    if "bonds" in parts:
+        pairs = unpack(parts["bonds"].sum(-1, keepdim=True), mask.shape[1])
+        score = score + 0.5 * pairs[..., 0].sum(-1)
+    return [row[real].cpu().double().numpy() for row, real in zip(score, mask, strict=True)]
 
 
 def write_atom_map(

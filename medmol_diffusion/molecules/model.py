@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medmol_diffusion.core import (
     WEIGHTINGS,
@@ -21,7 +21,6 @@ from medmol_diffusion.core import (
     Prediction,
     Product,
     Schedule,
-    Space,
     Stepper,
     Streams,
     UniformTime,
@@ -32,64 +31,20 @@ from medmol_diffusion.core.guidance import Interval
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.objective import draw, schedule_loss, weighted_error
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.atom_map import of_atoms
 from medmol_diffusion.molecules.condition import Asked, Conditioning
 from medmol_diffusion.molecules.data import MoleculeData
 from medmol_diffusion.molecules.egnn import EGNN
-from medmol_diffusion.molecules.features import CHARGE_SCALE, Layout, pack, unpack
+from medmol_diffusion.molecules.features import Layout, pack
 from medmol_diffusion.molecules.formula import atoms_of, counts_of
 from medmol_diffusion.molecules.fragment import Fixed, Fragment
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 from medmol_diffusion.molecules.network import MoleculeNetwork
 from medmol_diffusion.molecules.perceive import perceived
 from medmol_diffusion.molecules.size import SizeDistribution
+from medmol_diffusion.molecules.state import StateNetwork
 from medmol_diffusion.training.model import DiffusionModel, Observed
 from medmol_diffusion.training.solver import Guide, Solver
-
-
-class StateNetwork(nn.Module):
-    """An equivariant network between the blocks of the state.
-
-    The network sees positions, the posterior of every category given its own noisy blocks alone, and gamma; what it
-    says of a category is added to the log-evidence of that posterior, so that it learns only what the rest of the
-    molecule says.
-    """
-
-    def __init__(self, layout: Layout, network: MoleculeNetwork) -> None:
-        super().__init__()
-        self.layout, self.network = layout, network
-        sizes = {"atoms_in": layout.atoms_size, "atoms_out": layout.atoms_size}
-        sizes |= {"pairs_in": len(layout.bond_orders), "pairs_out": len(layout.bond_orders)}
-        for name, size in sizes.items():
-            if getattr(network, name) != size:
-                raise ValueError(
-                    f"network.{name} = {getattr(network, name)}, but the state has {size}: atoms count elements and "
-                    "formal_charges, pairs bond_orders"
-                )
-
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Tensor | None = None) -> Tensor:
-        assert isinstance(space, Product)
-        parts = space.split(z)
-        mask = space.blocks["positions"].mask  # type: ignore[attr-defined]
-        size = mask.shape[1]
-        logits = self.layout.evidence(parts, gamma)
-        seen = {name: torch.softmax(value, -1) for name, value in logits.items()}
-        of_atoms = [name for name in seen if name != "bonds"]
-        said = self.network(
-            parts["positions"],
-            torch.cat([seen[name] for name in of_atoms], -1),
-            mask,
-            gamma.to(z),
-            unpack(seen["bonds"], size) if "bonds" in seen else None,
-            condition,
-        )
-        widths = [logits[name].shape[-1] for name in of_atoms]
-        for name, context in zip(of_atoms, said.atoms.split(widths, -1), strict=True):
-            logits[name] = logits[name] + context
-        if said.pairs is not None:
-            logits["bonds"] = logits["bonds"] + pack(said.pairs)
-        nuclear = torch.tensor(self.layout.elements, device=z.device, dtype=z.dtype) / CHARGE_SCALE
-        expected = torch.softmax(logits["elements"], -1) @ nuclear[:, None]
-        return space.join({"positions": said.vectors.to(z), "charges": expected * mask[..., None], **logits})
 
 
 class MoleculeDiffusion(DiffusionModel):
@@ -330,12 +285,7 @@ class MoleculeDiffusion(DiffusionModel):
     def _atom_scores(self, batch: MoleculeBatch, transitions: int, draws: int | None, seed: int) -> list[np.ndarray]:
         bound = self.elbo(batch, transitions, draws, seed)
         assert bound.map is not None
-        parts = self.layout.space(batch.mask).split(bound.map)
-        score = torch.stack([part.sum(-1) for name, part in parts.items() if name != "bonds"]).sum(0)
-        if "bonds" in parts:
-            pairs = unpack(parts["bonds"].sum(-1, keepdim=True), batch.mask.shape[1])
-            score = score + 0.5 * pairs[..., 0].sum(-1)
-        return [row[mask].cpu().double().numpy() for row, mask in zip(score, batch.mask, strict=True)]
+        return of_atoms(self.layout.space(batch.mask).split(bound.map), batch.mask)
 
     @torch.no_grad()
     def sample(

@@ -109,15 +109,13 @@ def optimise(
     def number(value: float) -> float:
         return math.nan if value == -math.inf else sign * value
 
-    found = []
-    for family, origin in zip(families, origins, strict=True):
-        score, generation, best_molecule = next(iter(family.values()))
-        found.append(
-            Descendant(
-                best_molecule, number(score), number(origin[0]), similarity(best_molecule, origin[2]), generation
-            )
+    descendants = []
+    for family, (seed_score, _, origin) in zip(families, origins, strict=True):
+        score, generation, winner = next(iter(family.values()))
+        descendants.append(
+            Descendant(winner, number(score), number(seed_score), similarity(winner, origin), generation)
         )
-    return found
+    return descendants
 
 
 def sound(molecule: Molecule) -> "Mol | None":

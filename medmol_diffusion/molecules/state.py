@@ -1,0 +1,54 @@
+"""StateNetwork: a molecule network between the blocks of the state."""
+
+import torch
+from torch import Tensor, nn
+
+from medmol_diffusion.core import Product, Space
+from medmol_diffusion.molecules.features import CHARGE_SCALE, Layout, pack, unpack
+from medmol_diffusion.molecules.network import MoleculeNetwork
+
+
+class StateNetwork(nn.Module):
+    """An equivariant network between the blocks of the state.
+
+    The network sees positions, the posterior of every category given its own noisy blocks alone, and gamma; what it
+    says of a category is added to the log-evidence of that posterior, so that it learns only what the rest of the
+    molecule says.
+    """
+
+    def __init__(self, layout: Layout, network: MoleculeNetwork) -> None:
+        super().__init__()
+        self.layout, self.network = layout, network
+        sizes = {"atoms_in": layout.atoms_size, "atoms_out": layout.atoms_size}
+        sizes |= {"pairs_in": len(layout.bond_orders), "pairs_out": len(layout.bond_orders)}
+        for name, size in sizes.items():
+            if getattr(network, name) != size:
+                raise ValueError(
+                    f"network.{name} = {getattr(network, name)}, but the state has {size}: atoms count elements and "
+                    "formal_charges, pairs bond_orders"
+                )
+
+    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Tensor | None = None) -> Tensor:
+        assert isinstance(space, Product)
+        parts = space.split(z)
+        mask = space.blocks["positions"].mask  # type: ignore[attr-defined]
+        size = mask.shape[1]
+        logits = self.layout.evidence(parts, gamma)
+        seen = {name: torch.softmax(value, -1) for name, value in logits.items()}
+        of_atoms = [name for name in seen if name != "bonds"]
+        said = self.network(
+            parts["positions"],
+            torch.cat([seen[name] for name in of_atoms], -1),
+            mask,
+            gamma.to(z),
+            unpack(seen["bonds"], size) if "bonds" in seen else None,
+            condition,
+        )
+        widths = [logits[name].shape[-1] for name in of_atoms]
+        for name, context in zip(of_atoms, said.atoms.split(widths, -1), strict=True):
+            logits[name] = logits[name] + context
+        if said.pairs is not None:
+            logits["bonds"] = logits["bonds"] + pack(said.pairs)
+        nuclear = torch.tensor(self.layout.elements, device=z.device, dtype=z.dtype) / CHARGE_SCALE
+        expected = torch.softmax(logits["elements"], -1) @ nuclear[:, None]
+        return space.join({"positions": said.vectors.to(z), "charges": expected * mask[..., None], **logits})
