@@ -132,15 +132,15 @@ def assert_padding_invariant(
         if any((part != 0).any() for part in outside):
             raise AssertionError("the outputs at padding are not zero")
         junk = 7.0 * ~given.mask.unsqueeze(-1)
-        soiled = given._replace(
-            positions=given.positions + junk,
-            atoms=given.atoms + junk,
-            pairs=None if given.pairs is None else given.pairs + 7.0 * ~real.unsqueeze(-1),
-        )
+        soiled = given._replace(positions=given.positions + junk, atoms=given.atoms + junk)
+        if given.pairs is not None:
+            soiled = soiled._replace(pairs=given.pairs + 7.0 * ~real.unsqueeze(-1))
         _assert_same(network(*soiled), said, "what padding holds", tolerance)
         for row, size in enumerate(given.mask.sum(1).tolist()):
             alone = NoisyMolecules(
-                *(part[row : row + 1, :size] for part in given[:3]),
+                given.positions[row : row + 1, :size],
+                given.atoms[row : row + 1, :size],
+                given.mask[row : row + 1, :size],
                 given.gamma[row : row + 1],
                 None if given.pairs is None else given.pairs[row : row + 1, :size, :size],
                 None if given.condition is None else given.condition[row : row + 1],
@@ -155,8 +155,8 @@ def assert_padding_invariant(
 
 def _assert_same(found: Reading, expected: Reading, what: str, tolerance: float | None) -> None:
     for field, one, other in zip(Reading._fields, found, expected, strict=True):
-        if other is None:
-            assert one is None
+        if one is None or other is None:
+            assert one is other
             continue
         limit = TOLERANCE[other.dtype] if tolerance is None else tolerance
         difference = (one - other).abs().max().item()

@@ -154,9 +154,9 @@ class TensorFieldLayer(nn.Module):
 class TensorField(MoleculeNetwork):
     """Layers between the embedding of the atoms and gated sums of their tensors.
 
-    vectors_i = sum_u (V h_i)_u t_i[u, 1o] / sqrt(channels) less their mean over the real atoms, atoms = Linear(LayerNorm(h_L)), pairs =
-    Linear(SiLU(S h_i + S h_j + C e_ij)). The noise level and the condition enter with the atoms and in the messages'
-    weights.
+    vectors_i = sum_u (V h_i)_u t_i[u, 1o] / sqrt(channels) less their mean over the real atoms, atoms =
+    Linear(LayerNorm(h_L)), pairs = Linear(SiLU(S h_i + S h_j + C e_ij)). The noise level and the condition enter with
+    the atoms and in the messages' weights.
 
     Positions, distances, directions and the centre of mass stay in the positions' own type under autocast.
 

@@ -64,7 +64,7 @@ def costs(network: MoleculeNetwork, repeats: int) -> tuple[float, float, float]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        said = network(*given)
+        network(*given)
     return forward, train, sum(kept.values()) / 1e6
 
 
