@@ -12,8 +12,8 @@ from medmol_diffusion.molecules.tensor_field import Coupling, TensorField, pair_
 from medmol_diffusion.molecules.transformer import PairTransformer
 from medmol_diffusion.testing import assert_equivariant, noisy_molecules, shake
 
-# Six points of the grid {0, 1, 2}^3 in two ways, found by exhaustive search. Four are shared: the two ends of a column
-# and, diagonally across, the two ends of another. The other two stand between: in ONE above opposite sides.
+# Six points of the grid {0, 1, 2}^3 in two ways, found by exhaustive search. Four are shared: the ends of two columns
+# along z, diagonally across. The other two are midpoints of opposite faces of the cube: across x in ONE, z in OTHER.
 ONE = [(0, 0, 0), (0, 0, 2), (0, 1, 1), (2, 1, 1), (2, 2, 0), (2, 2, 2)]
 OTHER = [(0, 0, 0), (0, 0, 2), (1, 1, 0), (1, 1, 2), (2, 2, 0), (2, 2, 2)]
 
