@@ -29,7 +29,7 @@ MEANINGS = {
     "angles": "by the element in the middle, weighted as the reference has them",
     "dihedrals": "on the circle, by the bond in the middle, weighted as the reference has them",
     "number of atoms": "of whole molecules, hydrogens included",
-    "atom types": "total variation: the share of atoms that would have to change element (W1 where elements are 1 apart)",
+    "atom types": "total variation: the share of atoms that would change element (W1 with elements 1 apart)",
 }
 
 
@@ -133,7 +133,7 @@ def _wasserstein(
     def by_type(weights: np.ndarray | None) -> float:
         each = np.array([transport.distance(weights) for _, transport, _ in pairs.values()])
         known = ~np.isnan(each)  # a draw may leave a rare type out
-        return float(shares[known] @ each[known] / shares[known].sum())
+        return float(shares[known] @ each[known] / shares[known].sum()) if known.any() else float("nan")
 
     value = by_type(None)
     floor = float("nan")
@@ -178,7 +178,7 @@ def _shares(values: Values) -> dict[int, float]:
 def _interval(value: float, bootstrap: Bootstrap, statistic: Callable[[np.ndarray], float]) -> tuple[float, float]:
     drawn = np.array([statistic(row) for block in bootstrap.weights() for row in block])
     tail = (1 - bootstrap.level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail]) - drawn.mean() + value
+    low, high = np.nanquantile(drawn, [tail, 1 - tail]) - np.nanmean(drawn) + value
     return max(float(low), 0.0), float(high)
 
 
@@ -201,7 +201,10 @@ def _total_variation(
     present = [int(number) for number in np.argsort(-shares, kind="stable") if shares[number] > 0 or counts[number] > 0]
     types = tuple(
         TypeDistance(
-            type_name(number), abs(counts[number] / counts.sum() - shares[number]), int(counts[number]), shares[number]
+            type_name(number),
+            abs(float(counts[number] / counts.sum() - shares[number])),
+            int(counts[number]),
+            float(shares[number]),
         )
         for number in present
     )

@@ -8,6 +8,8 @@ import numpy as np
 from medmol_diffusion.molecules import chemistry
 from medmol_diffusion.molecules.molecule import AROMATIC, Molecule, pad
 
+STRAIGHT = 175.0
+"""Degrees: a chain with an angle beyond has no dihedral worth the name."""
 _CHUNK = 1024
 _BASE = 128  # above every atomic number, for types of several numbers in one
 _SIGNS = {0: "", 1: "-", 2: "=", 3: "#", AROMATIC: ":"}
@@ -50,7 +52,7 @@ def measure(molecules: Sequence[Molecule]) -> Geometry:
     numbers = np.concatenate([np.empty(0, dtype=np.int64), *(molecule.atomic_numbers for molecule in molecules)])
     positions = np.concatenate([np.empty((0, 3)), *(molecule.positions for molecule in molecules)])
     offsets = np.cumsum(atoms) - atoms
-    rows = [bonds + [offset, offset, 0] for bonds, offset in zip(_bonds(molecules), offsets, strict=True)]
+    rows = [bonds + np.array([offset, offset, 0]) for bonds, offset in zip(_bonds(molecules), offsets, strict=True)]
     bonds = np.concatenate([np.empty((0, 3), dtype=np.int64), *rows])
     kind = _bond_type(numbers, bonds)
 
@@ -73,6 +75,8 @@ def measure(molecules: Sequence[Molecule]) -> Geometry:
     bond, left = bond[row], left[row]
     p, q, r, s = end[left], i[bond], j[bond], end[right]
     chain = (p != r) & (s != q) & (p != s)  # four different atoms
+    for corner, near, far in ((q, p, r), (r, q, s)):  # three atoms in a line leave the dihedral open
+        chain &= _angle(positions[near] - positions[corner], positions[far] - positions[corner]) < STRAIGHT
     p, q, r, s, bond = p[chain], q[chain], r[chain], s[chain], bond[chain]
     return Geometry(
         Values(kind, lengths, owner[i]),
@@ -128,7 +132,7 @@ def _angle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _dihedral(p: np.ndarray, q: np.ndarray, r: np.ndarray, s: np.ndarray) -> np.ndarray:
-    r"""Degrees of the chain p-q-r-s: $\mathrm{atan2}(|b_2|\,b_1\cdot(b_2\times b_3), (b_1\times b_2)\cdot(b_2\times b_3))$
+    r"""Degrees of p-q-r-s: $\mathrm{atan2}(|b_2|\,b_1\cdot(b_2\times b_3), (b_1\times b_2)\cdot(b_2\times b_3))$
     with b_1 = q - p, b_2 = r - q, b_3 = s - r; positive when, seen along q-r, the far bond is turned clockwise."""
     b1, b2, b3 = q - p, r - q, s - r
     far = np.cross(b2, b3)

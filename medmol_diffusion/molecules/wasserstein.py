@@ -1,8 +1,8 @@
 r"""Wasserstein-1 distances between samples, on the line and on the circle, with weights that can be drawn again.
 
 On the line $W_1 = \int |F(x) - G(x)| dx$ with the two distribution functions F and G. On a circle of length L it is
-$\min_c \int_0^L |F(x) - G(x) - c| dx$, where the constant that is best is a median of F - G over the circle (Cabrelli and
-Molter 1995; Rabin, Delon and Gousseau 2011): cutting the circle at one place would call 179 and -179 degrees far apart.
+$\min_c \int_0^L |F(x) - G(x) - c| dx$, and the best constant is a median of F - G over the circle (Cabrelli and Molter
+1995; Rabin, Delon and Gousseau 2011). Cutting the circle at one place would call 179 and -179 degrees far apart.
 """
 
 import numpy as np

@@ -1,0 +1,96 @@
+"""PoseBusters (Buttenschoen, Morris and Deane 2024): does a molecule look like one, by the checks that need no protein.
+
+The package posebusters runs its own configuration "mol": sanitisation, InChI, one piece, no radicals, bond lengths and
+angles and clashes against distance geometry, flat and non-flat rings, flat double bonds, and internal energy against an
+ensemble of 50 conformers by UFF.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.bootstrap import Bootstrap
+from medmol_diffusion.molecules.molecule import Molecule
+from medmol_diffusion.molecules.pool import each
+
+if TYPE_CHECKING:
+    from posebusters import PoseBusters
+
+
+@dataclass(frozen=True)
+class PassRate:
+    """The share of molecules that pass, its 95% bootstrap interval, and of how many."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def row(self) -> tuple[str, ...]:
+        """name, value, interval, n."""
+        interval = f"{100 * self.low:.1f} - {100 * self.high:.1f}"
+        return self.name, f"{100 * self.value:.1f} %", interval, str(self.n)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def bust(molecule: Molecule) -> dict[str, bool]:
+    """Every check of the configuration by its name. A check that could not be run, as all those of a graph that RDKit
+    does not sanitise, is not passed."""
+    from rdkit import rdBase
+
+    busters = _busters()
+    with rdBase.BlockLogs():
+        table = busters.bust(molecule.to_rdkit())
+    return {str(name): value is True or value is np.True_ for name, value in table.iloc[0].items()}
+
+
+@cache
+def _busters() -> "PoseBusters":
+    import logging
+    from pathlib import Path
+
+    import posebusters
+    import yaml
+    from rdkit import rdBase
+
+    rdBase.LogToCppStreams()  # the import sends RDKit's messages to logging, past BlockLogs
+    logging.getLogger("posebusters").setLevel(logging.ERROR)  # what fails is in the table
+    config = yaml.safe_load((Path(posebusters.__file__).parent / "config" / "mol.yml").read_text(encoding="utf-8"))
+    # one of its modules is listed twice, once without an output; processes are ours to share out
+    config["modules"] = [module for module in config["modules"] if module.get("chosen_binary_test_output")]
+    for module in config["modules"]:
+        if module["function"] == "energy_ratio":
+            module["parameters"]["num_threads"] = 1
+    return posebusters.PoseBusters(config=config)
+
+
+def pose_scores(
+    molecules: Sequence[Molecule],
+    seed: int = 0,
+    workers: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[PassRate]:
+    """The share that passes every check, and each of them; bonds are the stored ones, or else those of rule 1.
+
+    Raises InputError for no molecules.
+    """
+    if not molecules:
+        raise InputError("There are no molecules for PoseBusters.")
+    found = each(bust, molecules, workers, progress)
+    names = list(found[0])
+    passed = np.array([[row[name] for name in names] for row in found], dtype=np.float64)
+    columns = {"all checks": passed.all(axis=1).astype(np.float64), **dict(zip(names, passed.T, strict=True))}
+    bootstrap, ones = Bootstrap(len(found), seed=seed), np.ones(len(found))
+    return [
+        PassRate(
+            name.replace("_", " "), float(column.mean()), *map(float, bootstrap.fraction(column, ones)), len(found)
+        )
+        for name, column in columns.items()
+    ]
