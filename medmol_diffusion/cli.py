@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -278,24 +280,58 @@ def vary(options: argparse.Namespace) -> None:
 
 def score(options: argparse.Namespace) -> None:
     path = Path(options.path)
-    if path.is_dir():
-        from medmol_diffusion.mri.metrics import score_volumes
-        from medmol_diffusion.mri.volume import read_folder
+    if not path.is_dir():
+        _score_molecules(path, options)
+        return
+    from medmol_diffusion.mri.metrics import score_volumes
+    from medmol_diffusion.mri.volume import read_folder
 
-        if options.reference is None:
-            raise InputError("scans are scored against real ones: give --reference FOLDER")
-        scores: Any = score_volumes(read_folder(path), read_folder(options.reference), seed=options.seed)
-    else:
-        from medmol_diffusion.molecules.metrics import score_molecules, smiles_of
-
-        molecules = _readable(path)
-        reference = None if options.reference is None else smiles_of(_readable(Path(options.reference)))
-        scores = score_molecules(molecules, reference, seed=options.seed)
-    table = Table("score", "value", "95 % interval", "n", title=escape(str(path)))
-    for row in scores.rows():
-        table.add_row(*row)
-    console.print(table)
+    if options.reference is None:
+        raise InputError("scans are scored against real ones: give --reference FOLDER")
+    if options.full or options.html or options.protocol:
+        raise InputError("--full, --html and --protocol are for molecules: leave them out for a folder of scans")
+    scores = score_volumes(read_folder(path), read_folder(options.reference), seed=options.seed)
+    _show(str(path), ("score", "value", "95 % interval", "n"), scores.rows())
     _write_json(options.json, scores.to_dict())
+
+
+def _score_molecules(path: Path, options: argparse.Namespace) -> None:
+    from medmol_diffusion.molecules.score_report import LIMIT, full_tables, rules_table
+    from medmol_diffusion.score_page import write_score_page
+
+    molecules = _readable(path)
+    reference = None if options.reference is None else _readable(Path(options.reference))
+    bonded = all(molecule.bonds is not None for molecule in [*molecules, *(reference or [])])
+    # rule 1 is what everybody reports; what asks for chemistry goes by the file's own bonds where there are any
+    protocol = options.protocol or ("bonds" if options.full and bonded else "distances")
+    workers = min(2, os.cpu_count() or 1)
+    protocols = ["distances", "bonds"] if options.full and bonded and not options.protocol else [protocol]
+    tables = {one: [rules_table(molecules, reference, one, options.seed, workers)] for one in protocols}
+    if options.full:
+        limit = options.limit or LIMIT
+        tables[protocol] += full_tables(molecules, reference, protocol, _stage, limit, options.seed, workers)
+    for one in (one for group in tables.values() for one in group):
+        _show(f"{path}: {one.title}", one.header, one.rows, one.meaning if options.full else None)
+    if not options.full:
+        console.print("Distances from a reference, strain, PoseBusters, drug-likeness and diversity: [bold]--full[/]")
+    _write_json(options.json, {name: {one.key: one.data for one in group} for name, group in tables.items()})
+    if options.html is not None:
+        every = [one for group in tables.values() for one in group]
+        page = write_score_page(Path(options.html), path.name, molecules, reference, every, protocol, options.seed)
+        console.print(f"open [bold]{escape(str(page))}[/]")
+
+
+@contextmanager
+def _stage(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    with Bar(title, total, transient=True) as bar:
+        yield bar.reach
+
+
+def _show(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None) -> None:
+    table = Table(*header, title=escape(title), caption=caption, caption_justify="left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
 
 
 def _readable(path: Path) -> list[Any]:
@@ -560,7 +596,17 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb("score", "score anyone's molecules (.sdf .xyz .npz) or scans (a folder of NIfTI files)", score)
     sub.add_argument("path", metavar="PATH")
     sub.add_argument("--reference", metavar="PATH", help="real molecules (for novelty) or the folder of real scans")
-    sub.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+    sub.add_argument(
+        "--protocol",
+        choices=("distances", "bonds"),
+        help="of molecules: bonds from distances by rule 1 (default), or the file's own (default with --full, if any)",
+    )
+    sub.add_argument("--full", action="store_true", help="of molecules: every measure, minutes instead of seconds")
+    sub.add_argument(
+        "--limit", type=_at_least(1), help="how many, drawn at random, strain and PoseBusters look at (default 200)"
+    )
+    sub.add_argument("--html", metavar="FILE", help="of molecules: a page with tables, histograms and 3-D pictures")
+    sub.add_argument("--seed", type=int, default=0, help="of the bootstrap and of what is drawn (default 0)")
     sub.add_argument("--json", metavar="FILE", help="write the figures there too")
 
     sub = verb("detect", "anomaly map and score of scans, in each scan's own space", detect, model=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 _STYLE = """
@@ -25,6 +26,10 @@ white-space: nowrap; } td:last-child { white-space: normal; min-width: 11rem; co
 th { color: var(--soft); font-weight: 600; font-size: .85rem; }
 figure { margin: 1rem 0; } img, svg { max-width: 100%; height: auto; border-radius: 6px; }
 figure svg { background: #fff; border: 1px solid var(--line); }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 0 1.2rem; }
+figure.plot { margin: .5rem 0; } figure.plot svg { background: none; border: 0; width: 100%; display: block; }
+.plot .fill { fill: var(--accent); opacity: .45; } .plot .line { fill: none; stroke: var(--ink); stroke-width: 1.5; }
+.plot .axis { stroke: var(--line); } .plot text { fill: var(--soft); font-size: 11px; }
 """
 
 
@@ -50,6 +55,44 @@ class Report:
         source = base64.b64encode(data).decode()
         alt = html.escape(caption, quote=True)
         self._figure(f"<img alt='{alt}' src='data:image/png;base64,{source}'>", caption)
+
+    def markup(self, markup: str) -> None:
+        """Inserted as it is: it must come from our own code, with everything foreign in it escaped."""
+        self._parts.append(markup)
+
+    def histogram(self, values: np.ndarray, reference: np.ndarray | None, label: str, bins: int = 48) -> None:
+        """Values as a filled histogram, the reference as a line, of equal area; NaN left out, nothing for no values.
+
+        The range is that of the middle 99.8 % of both together; whole numbers have a bin each.
+        """
+        both = [one[~np.isnan(one)] for one in (values, reference) if one is not None]
+        if len(both[0]) == 0:
+            return
+        everything = np.concatenate(both)
+        low, high = np.quantile(everything, [0.001, 0.999])
+        if (everything == everything.round()).all() and high - low <= 80:
+            edges = np.arange(low, high + 2) - 0.5
+        else:
+            edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+        heights = [np.histogram(one, edges)[0] / max(len(one), 1) for one in both]
+        top = max(float(height.max()) for height in heights) or 1.0
+        width, height = 300, 110
+        x = np.repeat(np.linspace(4, width - 4, len(edges)), 2)
+
+        def outline(bars: np.ndarray) -> str:
+            y = np.concatenate([[0], np.repeat(bars, 2), [0]])
+            return " ".join(f"{a:.1f},{height - b / top * (height - 8):.1f}" for a, b in zip(x, y, strict=True))
+
+        line = f"<polyline class='line' points='{outline(heights[1])}'/>" if len(heights) > 1 else ""
+        name = html.escape(label, quote=True)
+        self._parts.append(
+            f"<figure class='plot'><svg viewBox='0 0 {width} {height + 18}' role='img' aria-label='histogram: {name}'>"
+            f"<polygon class='fill' points='{outline(heights[0])}'/>{line}"
+            f"<line class='axis' x1='0' x2='{width}' y1='{height}' y2='{height}'/>"
+            f"<text x='4' y='{height + 14}'>{edges[0]:.4g}</text>"
+            f"<text x='{width - 4}' y='{height + 14}' text-anchor='end'>{edges[-1]:.4g}</text></svg>"
+            f"<figcaption>{html.escape(label)}</figcaption></figure>"
+        )
 
     def svg(self, markup: str, caption: str) -> None:
         """``markup`` is inserted as it is: it must come from our own drawing code."""

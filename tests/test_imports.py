@@ -22,8 +22,9 @@ ALLOWED = {
     "mri": {"core", "training"},
     "testing": {"core", "molecules"},
     "report": {"core", "training", "molecules", "mri"},
+    "score_page": {"molecules", "report"},
     "demo": {"core", "training", "molecules", "mri", "report"},
-    "cli": {"progress", "core", "pretrained", "training", "molecules", "mri", "report", "demo"},
+    "cli": {"progress", "core", "pretrained", "training", "molecules", "mri", "report", "score_page", "demo"},
 }
 
 

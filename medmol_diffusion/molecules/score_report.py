@@ -97,9 +97,9 @@ def full_tables(
             ScoreTable(
                 "distances",
                 f"Distance from the reference ({by})",
-                "Wasserstein-1: by how much the values must move, on average, to become the reference's. By type, weighted "
-                "as the reference has them; dihedrals on the circle; for atom types the share of atoms that must change "
-                "element. The floor is what real molecules score against the rest of their own set: nothing does better. "
+                "Wasserstein-1: by how much the values must move, on average, to become the reference's. By type, "
+                "weighted as the reference has them; dihedrals on the circle; for atom types the share of atoms that "
+                "must change element. The floor is what real molecules score against the rest of their set: noise alone. "
                 f"Against {len(theirs)} molecules of the reference.",
                 ("quantity", "W1", "95 % interval", "floor", "all types in one heap", "types covered", "n"),
                 [one.row() for one in found],
@@ -117,8 +117,8 @@ def full_tables(
         ScoreTable(
             "properties",
             f"Drug-likeness and composition ({by})",
-            "QED: 0 to 1, higher is more like an oral drug. SA: 1 easy to make, 10 hard. logP: fat over water. TPSA: polar "
-            "surface. Over the valid molecules in one piece; W1 in the property's own unit.",
+            "QED: 0 to 1, higher is more like an oral drug. SA: 1 easy to make, 10 hard. logP: fat over water. TPSA: "
+            "polar surface. Over the valid molecules in one piece; W1 in the property's own unit.",
             ("property", "mean", "95 % interval", "median", "mean of the reference", "W1", "n"),
             [one.row() for one in properties],
             [one.to_dict() for one in properties],
@@ -131,8 +131,8 @@ def full_tables(
         ScoreTable(
             "strain",
             f"Strain by MMFF94 ({by})",
-            f"Energy given up and distance moved when the force field relaxes a molecule, at most {STEPS} steps: small is "
-            f"near a minimum. {part}: {strain.relaxed} relaxed ({strain.unconverged} of them not to the end), "
+            f"Energy given up and distance moved when the force field relaxes a molecule, at most {STEPS} steps: small "
+            f"is near a minimum. {part}: {strain.relaxed} relaxed ({strain.unconverged} of them not to the end), "
             f"{strain.untyped} without parameters, {strain.unsound} not one sound molecule.",
             ("figure", "median", "95 % interval", "mean", "95 % interval", "n"),
             list(strain.rows()),
@@ -145,8 +145,8 @@ def full_tables(
         ScoreTable(
             "posebusters",
             f"PoseBusters ({by})",
-            f"The share that passes each check for a sound molecule, without a protein; one that cannot be checked does not "
-            f"pass. {part}.",
+            f"The share that passes each check for a sound molecule, without a protein; one that cannot be checked "
+            f"does not pass. {part}.",
             ("check", "passes", "95 % interval", "n"),
             [one.row() for one in poses],
             [one.to_dict() for one in poses],

@@ -55,7 +55,8 @@ for (const place of document.querySelectorAll(".turn")) {
             pen.lineTo(mx + o * nx, my + o * ny); pen.stroke(); } } pen.setLineDash([]); } }); }
     items.sort((p, q) => p.z - q.z); for (const item of items) item.run(); };
   canvas.tabIndex = 0; canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", mol.label);
-  canvas.addEventListener("pointerdown", e => { last = [e.clientX, e.clientY]; canvas.setPointerCapture(e.pointerId); });
+  canvas.addEventListener("pointerdown", e => { last = [e.clientX, e.clientY];
+    canvas.setPointerCapture(e.pointerId); });
   canvas.addEventListener("pointermove", e => { if (!last) return; turn(e.clientX - last[0], e.clientY - last[1]);
     last = [e.clientX, e.clientY]; });
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { last = null; });
@@ -102,7 +103,8 @@ def _scene(molecule: Molecule) -> dict:
 
 def _json(scene: dict) -> str:
     # within a script element only "<" could end it
-    return f"<script type='application/json'>{json.dumps(scene, separators=(',', ':')).replace('<', chr(92) + 'u003c')}</script>"
+    text = json.dumps(scene, separators=(",", ":")).replace("<", "\\u003c")
+    return f"<script type='application/json'>{text}</script>"
 
 
 def _still(scene: dict) -> str:
@@ -111,24 +113,23 @@ def _still(scene: dict) -> str:
     place = [(SIZE / 2 + unit * x, SIZE / 2 - unit * y, z) for _, _, x, y, z in scene["atoms"]]
     drawn = []
     for (colour, radius, *_), (x, y, z) in zip(scene["atoms"], place, strict=True):
-        shine = (
-            f"<circle cx='{x - radius * unit * 0.3:.1f}' cy='{y - radius * unit * 0.35:.1f}' r='{radius * unit * 0.35:.1f}' "
-            "fill='#fff' opacity='.45'/>"
-        )
-        ball = f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{radius * unit:.1f}' fill='{colour}' stroke='#0005'/>"
+        r = radius * unit
+        shine = f"<circle cx='{x - 0.3 * r:.1f}' cy='{y - 0.35 * r:.1f}' r='{0.35 * r:.1f}' fill='#fff' opacity='.45'/>"
+        ball = f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{r:.1f}' fill='{colour}' stroke='#0005'/>"
         drawn.append((z, ball + shine))
     for i, j, order in scene["bonds"]:
         (x1, y1, z1), (x2, y2, z2) = place[i], place[j]
         count = 2 if order == AROMATIC else order
         length = float(np.hypot(x2 - x1, y2 - y1)) or 1.0
         nx, ny = -(y2 - y1) / length, (x2 - x1) / length
+        width = (0.17 if count == 1 else 0.1) * unit
         lines = ""
         for k in range(count):
             shift = (k - (count - 1) / 2) * 0.2 * unit
             dash = f" stroke-dasharray='{0.13 * unit:.1f}'" if order == AROMATIC and k else ""
             lines += (
                 f"<line x1='{x1 + shift * nx:.1f}' y1='{y1 + shift * ny:.1f}' x2='{x2 + shift * nx:.1f}' "
-                f"y2='{y2 + shift * ny:.1f}' stroke='#8b94a3' stroke-width='{(0.17 if count == 1 else 0.1) * unit:.1f}'{dash}/>"
+                f"y2='{y2 + shift * ny:.1f}' stroke='#8b94a3' stroke-width='{width:.1f}'{dash}/>"
             )
         drawn.append(((z1 + z2) / 2 - 0.15, lines))
     shapes = "".join(shape for _, shape in sorted(drawn, key=lambda one: one[0]))
