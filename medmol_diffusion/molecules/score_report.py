@@ -99,7 +99,7 @@ def full_tables(
                 f"Distance from the reference ({by})",
                 "Wasserstein-1: by how much the values must move, on average, to become the reference's. By type, "
                 "weighted as the reference has them; dihedrals on the circle; for atom types the share of atoms that "
-                "must change element. The floor is what real molecules score against the rest of their set: noise alone. "
+                "must change element. The floor is what real molecules score against the rest of their set: noise. "
                 f"Against {len(theirs)} molecules of the reference.",
                 ("quantity", "W1", "95 % interval", "floor", "all types in one heap", "types covered", "n"),
                 [one.row() for one in found],
