@@ -5,6 +5,7 @@ angles and clashes against distance geometry, flat and non-flat rings, flat doub
 ensemble of 50 conformers by UFF.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -45,22 +46,26 @@ def bust(molecule: Molecule) -> dict[str, bool]:
     does not sanitise, is not passed."""
     from rdkit import rdBase
 
-    busters = _busters()
-    with rdBase.BlockLogs():
-        table = busters.bust(molecule.to_rdkit())
+    busters, said, mol = _busters(), logging.getLogger("rdkit"), molecule.to_rdkit()
+    level = said.level
+    # posebusters listens to RDKit through logging, past BlockLogs; what fails is in the table
+    rdBase.LogToPythonLogger()
+    said.setLevel(logging.CRITICAL)
+    try:
+        table = busters.bust(mol)
+    finally:
+        said.setLevel(level)
+        rdBase.LogToCppStreams()
     return {str(name): value is True or value is np.True_ for name, value in table.iloc[0].items()}
 
 
 @cache
 def _busters() -> "PoseBusters":
-    import logging
     from pathlib import Path
 
     import posebusters
     import yaml
-    from rdkit import rdBase
 
-    rdBase.LogToCppStreams()  # the import sends RDKit's messages to logging, past BlockLogs
     logging.getLogger("posebusters").setLevel(logging.ERROR)  # what fails is in the table
     config = yaml.safe_load((Path(posebusters.__file__).parent / "config" / "mol.yml").read_text(encoding="utf-8"))
     # one of its modules is listed twice, once without an output; processes are ours to share out

@@ -21,6 +21,8 @@ LIMIT = 200
 """How many molecules, drawn at random, the slow measures look at unless told: strain and PoseBusters."""
 REFERENCE_LIMIT = 10_000
 """How many of the reference, drawn at random, everything but novelty looks at."""
+POOL_PAYS = 4000
+"""Molecules from which on the rules are worth a second process: its start costs as much as judging that many."""
 Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """A progress bar of a title and a total, entered as the function that is told how many are done."""
 RULES = {
@@ -58,6 +60,8 @@ def rules_table(
     molecules: Sequence[Molecule], reference: Sequence[Molecule] | None, protocol: Protocol, seed: int, workers: int = 1
 ) -> ScoreTable:
     """Stability, validity, connectivity, uniqueness, novelty."""
+    if len(molecules) + len(reference or ()) < POOL_PAYS:
+        workers = 1
     smiles = None if reference is None else smiles_of(reference, protocol, workers)
     scores = score_molecules(molecules, smiles, seed=seed, protocol=protocol, workers=workers)
     return ScoreTable(

@@ -40,7 +40,7 @@ def test_every_length_angle_and_dihedral_is_rdkits() -> None:
                 np.sort(np.mod(np.round(one, 6), 360)) for one in (values.value[values.owner == place], exact)
             )
             np.testing.assert_allclose(mine, theirs, atol=2e-6)  # -180 is 180
-    assert found.sizes.value.tolist() == [21, 3, 11, 6]
+    assert found.sizes.value.tolist() == [21, 3, 10, 6]
     assert found.count == 4
 
 

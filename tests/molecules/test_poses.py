@@ -13,7 +13,7 @@ def test_a_relaxed_molecule_passes_and_a_swollen_one_fails_on_its_bonds() -> Non
     assert all(bust(ethanol).values())
     swollen = bust(Molecule(ethanol.atomic_numbers, ethanol.positions * 1.6, ethanol.bonds))
     assert not swollen["bond_lengths"]
-    assert swollen["bond_angles"]
+    assert swollen["sanitization"]
     assert swollen["all_atoms_connected"]
 
 

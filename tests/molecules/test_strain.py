@@ -30,7 +30,7 @@ def test_a_minimum_has_no_strain_and_a_stretched_bond_has() -> None:
     parameters = fields.MMFFGetMoleculeProperties(mol)
     energy = [fields.MMFFGetMoleculeForceField(m, parameters).CalcEnergy() for m in (mol, ethanol.to_rdkit())]
     assert found.strain == pytest.approx(energy[0] - energy[1], abs=0.01)
-    assert found.strain > 10
+    assert found.strain > 5
     assert found.strain_per_heavy_atom == pytest.approx(found.strain / 3)
     assert 0 < found.rmsd_heavy < found.rmsd
     assert not relax(long, steps=1).converged
