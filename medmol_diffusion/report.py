@@ -24,6 +24,7 @@ p { max-width: 46rem; } .soft, figcaption { color: var(--soft); font-size: .9rem
 tabular-nums; } th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
 white-space: nowrap; } td:last-child { white-space: normal; min-width: 11rem; color: var(--soft); font-size: .92rem; }
 th { color: var(--soft); font-weight: 600; font-size: .85rem; }
+@media (max-width: 34rem) { td:last-child { min-width: 3rem; } }
 figure { margin: 1rem 0; } img, svg { max-width: 100%; height: auto; border-radius: 6px; }
 figure svg { background: #fff; border: 1px solid var(--line); }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 0 1.2rem; }

@@ -43,4 +43,6 @@ def test_depictions_show_valid_and_invalid_molecules() -> None:
     )
     assert legend(water) == "O"
     assert legend(crowd) == "not valid"
+    far = Molecule(water.atomic_numbers, water.positions * 3, bonds=[[0, 1, 1], [0, 2, 1]])
+    assert legend(far) == "O"  # by the bonds it has
     assert depictions([water, crowd]).count("<svg") == 1

@@ -7,9 +7,19 @@ from medmol_diffusion.molecules.molecule import Molecule
 
 
 def legend(molecule: Molecule) -> str:
-    """The SMILES of a molecule's largest fragment by rule 1, hydrogens left out, or "not valid"."""
+    """The SMILES of a molecule's largest fragment, hydrogens left out, or "not valid".
+
+    By the stored bonds, or else by rule 1, which fills open valences with hydrogens.
+    """
     from rdkit import Chem, rdBase
 
+    if molecule.bonds is not None:
+        with rdBase.BlockLogs():
+            mol = Chem.Mol(molecule.to_rdkit())
+            if Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
+                return "not valid"
+            mol = Chem.RemoveHs(Chem.MolFromSmiles(largest_fragment_smiles(mol)[0], sanitize=False))
+        return str(Chem.MolToSmiles(mol))
     graph = rule_one_mol(molecule.atomic_numbers, bond_orders(molecule.atomic_numbers, molecule.positions))
     if graph is None:
         return "not valid"
