@@ -21,8 +21,8 @@ LIMIT = 200
 """How many molecules, drawn at random, the slow measures look at unless told: strain and PoseBusters."""
 REFERENCE_LIMIT = 10_000
 """How many of the reference, drawn at random, everything but novelty looks at."""
-POOL_PAYS = 4000
-"""Molecules from which on the rules are worth a second process: its start costs as much as judging that many."""
+POOL_PAYS = 100_000
+"""Molecules from which on the rules are worth a second process, see verdict.verdicts."""
 Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """A progress bar of a title and a total, entered as the function that is told how many are done."""
 RULES = {
