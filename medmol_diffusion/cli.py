@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +17,9 @@ from rich.table import Table
 from medmol_diffusion import __version__
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.progress import Bar
+
+if TYPE_CHECKING:
+    from medmol_diffusion.molecules.verdict import Protocol
 
 console = Console()
 MOLECULE_SUFFIXES = (".sdf", ".sdf.gz", ".xyz", ".npz")
@@ -303,9 +306,11 @@ def _score_molecules(path: Path, options: argparse.Namespace) -> None:
     reference = None if options.reference is None else _readable(Path(options.reference))
     bonded = all(molecule.bonds is not None for molecule in [*molecules, *(reference or [])])
     # rule 1 is what everybody reports; what asks for chemistry goes by the file's own bonds where there are any
-    protocol = options.protocol or ("bonds" if options.full and bonded else "distances")
+    protocol: Protocol = options.protocol or ("bonds" if options.full and bonded else "distances")
     workers = min(2, os.cpu_count() or 1)
-    protocols = ["distances", "bonds"] if options.full and bonded and not options.protocol else [protocol]
+    protocols: list[Protocol] = (
+        ["distances", "bonds"] if options.full and bonded and not options.protocol else [protocol]
+    )
     tables = {one: [rules_table(molecules, reference, one, options.seed, workers)] for one in protocols}
     if options.full:
         limit = options.limit or LIMIT

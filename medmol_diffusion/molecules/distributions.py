@@ -24,13 +24,6 @@ QUANTITIES: dict[str, tuple[str, str, float | None]] = {
     "number of atoms": ("sizes", "atoms", None),
 }
 """What W1 is taken of: the name of the Geometry's values, the unit, and the period of a circle."""
-MEANINGS = {
-    "bond lengths": "by the pair of elements and the order, weighted as the reference has them",
-    "angles": "by the element in the middle, weighted as the reference has them",
-    "dihedrals": "on the circle, by the bond in the middle, weighted as the reference has them",
-    "number of atoms": "of whole molecules, hydrogens included",
-    "atom types": "total variation: the share of atoms that would change element (W1 with elements 1 apart)",
-}
 
 
 @dataclass(frozen=True)
@@ -98,7 +91,7 @@ def distances(
     part, rest = _split(reference, len(molecules), seed)
     own = None if part is None or rest is None else (measure(part), measure(rest))
     bootstrap = Bootstrap(len(molecules), draws, seed)
-    found = []
+    found: list[Distance] = []
     for done, name in enumerate(QUANTITIES):
         found += _wasserstein(name, ours, theirs, own, bootstrap)
         progress(done + 1)

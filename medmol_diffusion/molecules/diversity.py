@@ -52,7 +52,9 @@ def internal_diversity(prints: Sequence[Any], pairs: int = PAIRS, seed: int = 0)
         draw = np.random.default_rng(seed)
         i = draw.integers(count, size=pairs)
         j = (i + draw.integers(1, count, size=pairs)) % count  # any other
-        similar = np.array([TanimotoSimilarity(prints[a], prints[b]) for a, b in zip(i, j, strict=True)])
+        similar = np.array(
+            [TanimotoSimilarity(prints[a], prints[b]) for a, b in zip(i.tolist(), j.tolist(), strict=True)]
+        )
     apart = 1 - similar
 
     def mean(weights: np.ndarray) -> float:

@@ -103,13 +103,14 @@ def _bonds(molecules: Sequence[Molecule]) -> Iterator[np.ndarray]:
     for start in range(0, len(molecules), _CHUNK):
         chunk = molecules[start : start + _CHUNK]
         bare = [molecule for molecule in chunk if molecule.bonds is None]
-        perceived = iter(())
+        perceived: Iterator[np.ndarray] = iter(())
         if bare:
             numbers, _, count = pad(bare)
             positions = np.zeros((*numbers.shape, 3))
             for row, molecule in enumerate(bare):
                 positions[row, : count[row]] = molecule.positions
-            perceived = map(chemistry.bonds_from_orders, chemistry.bond_orders_batch(numbers, positions))
+            orders = chemistry.bond_orders_batch(numbers, positions)
+            perceived = (chemistry.bonds_from_orders(one) for one in orders)
         for molecule in chunk:
             yield next(perceived) if molecule.bonds is None else molecule.bonds
 

@@ -93,9 +93,8 @@ def pose_scores(
     passed = np.array([[row[name] for name in names] for row in found], dtype=np.float64)
     columns = {"all checks": passed.all(axis=1).astype(np.float64), **dict(zip(names, passed.T, strict=True))}
     bootstrap, ones = Bootstrap(len(found), seed=seed), np.ones(len(found))
-    return [
-        PassRate(
-            name.replace("_", " "), float(column.mean()), *map(float, bootstrap.fraction(column, ones)), len(found)
-        )
-        for name, column in columns.items()
-    ]
+    rates = []
+    for name, column in columns.items():
+        low, high = bootstrap.fraction(column, ones)
+        rates.append(PassRate(name.replace("_", " "), float(column.mean()), float(low), float(high), len(found)))
+    return rates
