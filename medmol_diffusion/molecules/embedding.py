@@ -92,6 +92,8 @@ class Context(nn.Module):
         self.noise = NoiseEmbedding()
         self.level = nn.Linear(self.noise.size, size)
         self.asked = nn.Linear(condition_size, size, bias=False) if condition_size else None
+        if self.asked is not None:  # a model that was trained without begins as it was
+            nn.init.zeros_(self.asked.weight)
 
     def forward(self, gamma: Tensor, condition: Tensor | None) -> Tensor:
         """(B,) and (B, condition_size) or None -> (B, size)."""

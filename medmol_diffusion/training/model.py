@@ -156,13 +156,7 @@ class DiffusionModel(nn.Module, ABC):
         Raises:
             InputError: the teacher is a model of another kind, of other things, or of another architecture.
         """
-        if type(teacher) is not type(self):
-            raise InputError(f"the teacher {name} is a {type(teacher).__name__}, not a {type(self).__name__}")
-        for field, value in self.vocabulary.items():
-            if (other := teacher.vocabulary[field]) != value:
-                raise InputError(
-                    f"the teacher {name} has {field} {other}, the model {value}: give the model the teacher's"
-                )
+        self._check_kin(teacher, f"the teacher {name}")
         try:
             self.load_state_dict(teacher.state_dict())
         except RuntimeError as error:
@@ -170,6 +164,29 @@ class DiffusionModel(nn.Module, ABC):
                 f"the teacher {name} has another architecture than the model: copy model.model from its config.yaml "
                 f"({str(error).splitlines()[-1].strip()})"
             ) from error
+
+    def start_from(self, other: "DiffusionModel", name: str) -> None:
+        """Begin with the weights of ``other``, called ``name``, to be trained on. What the model has and ``other`` has
+        not, the layers of a condition for example, stays as it is.
+
+        Raises:
+            InputError: ``other`` is a model of another kind, of other things, or its weights have no place here.
+        """
+        self._check_kin(other, f"model.start {name}", but=("questions",))
+        own, weights = self.state_dict(), other.state_dict()
+        if lost := sorted(key for key, value in weights.items() if key not in own or own[key].shape != value.shape):
+            raise InputError(
+                f"model.start {name} has weights that fit nowhere in the model, {lost[0]} for one: copy model.model "
+                "from its config.yaml, and add to it only"
+            )
+        self.load_state_dict(own | weights)
+
+    def _check_kin(self, other: "DiffusionModel", name: str, but: tuple[str, ...] = ()) -> None:
+        if type(other) is not type(self):
+            raise InputError(f"{name} is a {type(other).__name__}, not a {type(self).__name__}")
+        for field, value in self.vocabulary.items():
+            if field not in but and (theirs := other.vocabulary[field]) != value:
+                raise InputError(f"{name} has {field} {theirs}, the model {value}: give the model the same")
 
     @abstractmethod
     def observed(self, batch: Any) -> Observed:

@@ -31,6 +31,8 @@ class DiffusionTask(pl.LightningModule):
         transitions: T of the validation bound; 0 for the continuous-time bound.
         draws: noise draws per validation example.
         seed: of the training and validation noise.
+        start: a run folder, an exported folder or a shipped model to go on from, on these data or others. The model
+            begins with its weights; p(N) and other statistics are measured on the data at hand.
         teacher: a run folder or an exported folder of the same architecture. The model begins as the teacher, keeps
             what the teacher measured on its data, and learns to sample in fewer steps.
         student_steps: N, the DDIM steps that the model is to sample in.
@@ -50,6 +52,7 @@ class DiffusionTask(pl.LightningModule):
         transitions: int = 0,
         draws: int = 1,
         seed: int = 0,
+        start: str | None = None,
         teacher: str | None = None,
         student_steps: int | None = None,
         teacher_steps: int | None = None,
@@ -57,6 +60,10 @@ class DiffusionTask(pl.LightningModule):
         super().__init__()
         self.model = model
         self.teacher, self.student_steps, self.substeps = teacher, student_steps or 0, 2
+        if start is not None:
+            if teacher is not None:
+                raise InputError("model.start and model.teacher both say where the model begins: give one of them")
+            model.start_from(load_model(start), start)
         if teacher is None:
             if student_steps is not None or teacher_steps is not None:
                 raise InputError("model.student_steps and model.teacher_steps need a model.teacher to learn from")

@@ -45,6 +45,7 @@ def model(composition: bool = True) -> MoleculeDiffusion:
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
+        made.network.network.context.asked.weight.normal_(std=0.5)
     assert made.conditioning is not None
     made.conditioning.fit(data())
     return made.eval()
