@@ -135,15 +135,15 @@ class MoleculeDiffusion(DiffusionModel):
         return () if self.conditioning is None else self.conditioning.questions
 
     def open_data(self, path: str) -> MoleculeData:
-        """All molecules of a file that are made of the model's elements, with the file's bonds where the model makes
-        bonds."""
+        """All molecules of a file that are made of the model's elements; where the model makes bonds, with those of the
+        file or else of rule 1 (MoleculeSource, bonds: either)."""
         return self._data(path, [])
 
     def open_conditional_data(self, path: str) -> MoleculeData:
         return self._data(path, list(self.known_conditioning().properties))
 
     def _data(self, path: str, properties: list[str]) -> MoleculeData:
-        bonds: Literal["file"] | None = "file" if self.layout.bond_orders else None
+        bonds: Literal["either"] | None = "either" if self.layout.bond_orders or self.layout.formal_charges else None
         elements = list(self.layout.elements)
         return MoleculeData(path, elements=elements, validation=0.0, test=0.0, bonds=bonds, properties=properties)
 
