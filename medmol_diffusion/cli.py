@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -66,6 +67,9 @@ def fit(arguments: list[str]) -> None:
         return
     if not arguments:
         raise InputError("fit needs a config: medmol fit --config FILE; medmol fit --help says more")
+    for flag, value in pairwise(arguments):
+        if flag == "--config" and not Path(value).exists():
+            raise InputError(f"--config {value} does not exist: check the path")
     from medmol_diffusion.training.fit import fit as train
 
     folder = train(arguments)
@@ -455,6 +459,24 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{self.prog}: {message}")
 
 
+def _there(text: str) -> str:
+    """A path that exists: told while parsing, before torch is loaded."""
+    if not Path(text).exists():
+        raise argparse.ArgumentTypeError(f"{text} does not exist: check the path")
+    return text
+
+
+def _model_there(text: str) -> str:
+    """The name of a model that there is."""
+    from medmol_diffusion.training.folder import find_model
+
+    try:
+        find_model(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
 def _at_least(least: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if (value := int(text)) < least:
@@ -516,7 +538,9 @@ def _parser() -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=about, description=about)
         sub.set_defaults(run=run)
         if model:
-            sub.add_argument("model", metavar="MODEL", help="a run folder, an exported folder, or a shipped model")
+            sub.add_argument(
+                "model", type=_model_there, metavar="MODEL", help="a run folder, an exported folder, or a shipped model"
+            )
             sub.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
             sub.add_argument("--seed", type=int, default=0, help="of the random streams (default 0)")
         return sub
@@ -524,7 +548,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("fit", "train from a config: medmol fit --config FILE [--key value ...]; --ckpt_path last resumes", fit)
 
     sub = verb("validate", "the likelihood table: every term of -log p with its standard error", validate, model=True)
-    sub.add_argument("--data", metavar="PATH", help="data to validate on (default: the run's own)")
+    sub.add_argument("--data", type=_there, metavar="PATH", help="data to validate on (default: the run's own)")
     sub.add_argument(
         "--split", choices=("all", "train", "validation", "test"), help="default: all of PATH, else the run's test part"
     )
@@ -565,7 +589,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--size", type=_at_least(2), help="molecules: their number of atoms (default: drawn)")
 
     sub = verb("inpaint", "new molecules round fixed atoms: scaffolds decorated, linkers designed", inpaint, model=True)
-    sub.add_argument("molecules", metavar="FILE", help="SDF or XYZ that holds the fixed atoms where they are to be")
+    sub.add_argument(
+        "molecules", type=_there, metavar="FILE", help="SDF or XYZ that holds the fixed atoms where they are to be"
+    )
     sub.add_argument("-o", "--output", required=True, metavar="FILE.sdf")
     sub.add_argument("-n", type=_at_least(1), default=1, help="molecules for every record (default 1)")
     sub.add_argument("--fixed", metavar="1,2,5-9", help="the fixed atoms, counted from 1 (default: all of the record)")
@@ -586,7 +612,7 @@ def _parser() -> argparse.ArgumentParser:
     _asking(sub)
 
     sub = verb("vary", "molecules like the given ones, by partial noise; better ones by --objective", vary, model=True)
-    sub.add_argument("molecules", metavar="FILE", help="SDF or XYZ of the seeds")
+    sub.add_argument("molecules", type=_there, metavar="FILE", help="SDF or XYZ of the seeds")
     sub.add_argument("-o", "--output", required=True, metavar="FILE.sdf")
     sub.add_argument(
         "-n", type=_at_least(1), default=4, help="variations of every molecule, in every round (default 4)"
@@ -599,8 +625,10 @@ def _parser() -> argparse.ArgumentParser:
     _asking(sub)
 
     sub = verb("score", "score anyone's molecules (.sdf .xyz .npz) or scans (a folder of NIfTI files)", score)
-    sub.add_argument("path", metavar="PATH")
-    sub.add_argument("--reference", metavar="PATH", help="real molecules (for novelty) or the folder of real scans")
+    sub.add_argument("path", type=_there, metavar="PATH")
+    sub.add_argument(
+        "--reference", type=_there, metavar="PATH", help="real molecules (for novelty), or a folder of real scans"
+    )
     sub.add_argument(
         "--protocol",
         choices=("distances", "bonds"),
@@ -618,12 +646,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("scans", nargs="+", metavar="SCAN")
     sub.add_argument("-o", "--output", required=True, metavar="FOLDER")
     sub.add_argument("--method", default="one_shot", help="one_shot, partial or smoothing (default one_shot)")
-    sub.add_argument("--healthy", metavar="FOLDER", help="healthy scans that fix the threshold")
-    sub.add_argument("--masks", metavar="FOLDER", help="lesion masks named like the scans: evaluates the maps")
+    sub.add_argument("--healthy", type=_there, metavar="FOLDER", help="healthy scans that fix the threshold")
+    sub.add_argument(
+        "--masks", type=_there, metavar="FOLDER", help="lesion masks named like the scans: they evaluate maps"
+    )
     sub.add_argument("--json", metavar="FILE", help="write the figures there (default: FOLDER/detect.json)")
 
     sub = verb("split", "write which molecules are for training, validation and testing to a file", split)
-    sub.add_argument("path", metavar="DATA")
+    sub.add_argument("path", type=_there, metavar="DATA")
     sub.add_argument("-o", "--output", required=True, metavar="FILE.json")
     sub.add_argument("--validation", type=float, default=0.05, help="share of the molecules (default 0.05)")
     sub.add_argument("--test", type=float, default=0.05, help="share of the molecules (default 0.05)")
@@ -631,7 +661,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--group-by", metavar="NAME", help="keep together what is equal in a field, 'name' or 'scaffold'")
 
     sub = verb("export", "write a run as safetensors + config.yaml + card.md", export)
-    sub.add_argument("run_folder", metavar="RUN")
+    sub.add_argument("run_folder", type=_model_there, metavar="RUN")
     sub.add_argument("-o", "--output", required=True, metavar="FOLDER")
 
     verb("models", "the models that ship with the package, with their measured scores", models)

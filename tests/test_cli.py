@@ -48,16 +48,31 @@ def test_help_and_version_end_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(verb in shown for verb in VERBS)
 
 
-def test_help_does_not_wait_for_torch() -> None:
-    code = """
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--help"], 0, ""),
+        (["sample", "nowhere", "-o", "out.sdf"], 2, "nowhere is no model"),
+        (["export", "nowhere", "-o", "out"], 2, "nowhere is no model"),
+        (["score", "nowhere.sdf"], 2, "nowhere.sdf does not exist"),
+        (["score", ".", "--reference", "nowhere"], 2, "nowhere does not exist"),
+        (["split", "nowhere.npz", "-o", "split.json"], 2, "nowhere.npz does not exist"),
+        (["fit", "--config", "nowhere.yaml"], 2, "nowhere.yaml does not exist"),
+    ],
+)
+def test_help_and_wrong_names_do_not_wait_for_torch(arguments: list[str], code: int, said: str, tmp_path: Path) -> None:
+    program = f"""
 import sys
 from medmol_diffusion.cli import main
 try:
-    main(["--help"])
+    main({arguments!r})
 finally:
-    sys.exit("torch" in sys.modules)
+    print("torch" in sys.modules)
 """
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == code
+    assert done.stdout.endswith("False\n")
+    assert said in done.stderr
 
 
 def test_help_of_sample_names_every_sampler_and_grid(capsys: pytest.CaptureFixture[str]) -> None:

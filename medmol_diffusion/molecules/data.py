@@ -4,7 +4,7 @@ import hashlib
 import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -34,8 +34,9 @@ class MoleculeSource(pl.LightningDataModule, ABC):
 
     split_file takes the split from a file instead (Split; the fractions and split_seed are not used then). bonds says
     what batches say of bonds and charges: "file" those of the source, "distances" those of rule 1 with charges of zero
-    (no RDKit), None nothing. properties are the columns that batches carry: of the source, or else ready ones, computed
-    once (properties.py, with RDKit).
+    (no RDKit), "either" those of the source or, where not every molecule has some, of rule 1 with a warning, None
+    nothing. properties are the columns that batches carry: of the source, or else ready ones, computed once
+    (properties.py, with RDKit).
 
     After setup(): elements, train, validation, test, size_counts() and write_split(). Raises InputError when nothing is
     left to train, when a split is of other data, and when bonds or properties are not there.
@@ -57,7 +58,7 @@ class MoleculeSource(pl.LightningDataModule, ABC):
         seed: int = 0,
         limit: int | None = None,
         split_file: str | None = None,
-        bonds: Bonds | None = None,
+        bonds: Bonds | Literal["either"] | None = None,
         properties: list[str] | None = None,
     ) -> None:
         super().__init__()
@@ -68,8 +69,8 @@ class MoleculeSource(pl.LightningDataModule, ABC):
                 raise InputError(f"{name} is {value}: it must be at least 1.")
         if limit is not None and split_file is not None:
             raise InputError("limit and split_file exclude each other: write a smaller split file.")
-        if bonds not in (None, "file", "distances"):
-            raise InputError(f"bonds is {bonds!r}: say file, distances or null.")
+        if bonds not in (None, "file", "distances", "either"):
+            raise InputError(f"bonds is {bonds!r}: say file, distances, either or null.")
         self.elements = sorted(elements) if elements else []
         self.split_file, self.bonds, self.properties = split_file, bonds, tuple(properties or ())
         self.fractions = {"validation": validation, "test": test}
@@ -107,7 +108,7 @@ class MoleculeSource(pl.LightningDataModule, ABC):
             warnings.warn(f"{self.source}: skipped {flat.skipped} records that cannot be used: {shown}", stacklevel=2)
         if len(flat) == 0:
             raise InputError(f"{self.source} holds no molecule that can be used.")
-        data = self._known_elements(MoleculeDataset(flat, None, self.bonds, self.properties))
+        data = self._known_elements(MoleculeDataset(flat, None, self._bonds(flat), self.properties))
         if self.split_file is None:
             parts = draw(data.group, self.fractions["validation"], self.fractions["test"], self.split_seed, self.limit)
         else:
@@ -119,6 +120,19 @@ class MoleculeSource(pl.LightningDataModule, ABC):
             squares = data.num_atoms.astype(np.float64) ** 2
             self.pair_budget = int(max(self.batch_size * squares.mean(), squares.max()))
         self._ready = True
+
+    def _bonds(self, flat: FlatMolecules) -> Bonds | None:
+        """Where the bonds of these molecules come from."""
+        if self.bonds != "either":
+            return self.bonds
+        if flat.bonds is not None:
+            return "file"
+        warnings.warn(
+            f"{self.source}: not every molecule has bonds of its own, so all bonds are read off the distances by rule 1"
+            " (data.bonds: distances), with charges of zero.",
+            stacklevel=3,
+        )
+        return "distances"
 
     def _with_properties(self, flat: FlatMolecules) -> FlatMolecules:
         """The ready properties that are asked for and are no columns of the source, computed and kept in the cache."""

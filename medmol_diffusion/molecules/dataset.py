@@ -12,6 +12,7 @@ from medmol_diffusion.molecules.flat import FlatMolecules
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 
 Bonds = Literal["file", "distances"]
+"""Where bonds come from: the source, or the distances by rule 1."""
 BLOCK = 1 << 16
 """Molecules looked at in one go where all are looked at."""
 

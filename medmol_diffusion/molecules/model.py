@@ -1,6 +1,6 @@
 """MoleculeDiffusion: the layout, the network, the size distribution and the core, composed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -10,8 +10,6 @@ from torch import Tensor
 
 from medmol_diffusion.core import (
     WEIGHTINGS,
-    ClassifierFree,
-    Denoiser,
     Logits,
     NetworkDenoiser,
     NormalGamma,
@@ -22,7 +20,6 @@ from medmol_diffusion.core import (
     Product,
     Schedule,
     Stepper,
-    Streams,
     UniformTime,
     Weighting,
     X,
@@ -35,16 +32,15 @@ from medmol_diffusion.molecules.atom_map import of_atoms
 from medmol_diffusion.molecules.condition import Asked, Conditioning
 from medmol_diffusion.molecules.data import MoleculeData
 from medmol_diffusion.molecules.egnn import EGNN
-from medmol_diffusion.molecules.features import Layout, pack
-from medmol_diffusion.molecules.formula import atoms_of, counts_of
-from medmol_diffusion.molecules.fragment import Fixed, Fragment
+from medmol_diffusion.molecules.features import Layout
+from medmol_diffusion.molecules.fragment import Fixed
+from medmol_diffusion.molecules.generation import Generator, batches_of_size, sizes_of
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 from medmol_diffusion.molecules.network import MoleculeNetwork
-from medmol_diffusion.molecules.perceive import perceived
 from medmol_diffusion.molecules.size import SizeDistribution
 from medmol_diffusion.molecules.state import StateNetwork
 from medmol_diffusion.training.model import DiffusionModel, Observed
-from medmol_diffusion.training.solver import Guide, Solver
+from medmol_diffusion.training.solver import Guide
 
 
 class MoleculeDiffusion(DiffusionModel):
@@ -139,19 +135,19 @@ class MoleculeDiffusion(DiffusionModel):
         return () if self.conditioning is None else self.conditioning.questions
 
     def open_data(self, path: str) -> MoleculeData:
-        """All molecules of a file that are made of the model's elements, with the file's bonds where the model makes
-        bonds."""
+        """All molecules of a file that are made of the model's elements; where the model makes bonds, with those of the
+        file or else of rule 1 (MoleculeSource, bonds: either)."""
         return self._data(path, [])
 
     def open_conditional_data(self, path: str) -> MoleculeData:
-        return self._data(path, list(self._conditioning().properties))
+        return self._data(path, list(self.known_conditioning().properties))
 
     def _data(self, path: str, properties: list[str]) -> MoleculeData:
-        bonds: Literal["file"] | None = "file" if self.layout.bond_orders else None
+        bonds: Literal["either"] | None = "either" if self.layout.bond_orders or self.layout.formal_charges else None
         elements = list(self.layout.elements)
         return MoleculeData(path, elements=elements, validation=0.0, test=0.0, bonds=bonds, properties=properties)
 
-    def _conditioning(self) -> Conditioning:
+    def known_conditioning(self) -> Conditioning:
         """Raises InputError where the model takes no condition."""
         if self.conditioning is None:
             raise InputError(
@@ -241,7 +237,7 @@ class MoleculeDiffusion(DiffusionModel):
 
         p(N) stands in for p(N | properties). A composition says N, and the size term is zero.
         """
-        conditioning, batch = self._conditioning(), self._batch(batch)
+        conditioning, batch = self.known_conditioning(), self._batch(batch)
         seen = self.observed(batch)
         terms = seen.terms | ({"size": torch.zeros_like(seen.terms["size"])} if conditioning.elements else {})
         return replace(seen, condition=conditioning.encode(conditioning.of(batch)), terms=terms)
@@ -275,8 +271,8 @@ class MoleculeDiffusion(DiffusionModel):
         """
         if isinstance(molecules, MoleculeBatch):
             return self._atom_scores(molecules, transitions, draws, seed)
-        sizes, found = _sizes(molecules), [np.zeros(0)] * len(molecules)
-        for rows in _batches(sizes, pair_budget):
+        sizes, found = sizes_of(molecules), [np.zeros(0)] * len(molecules)
+        for rows in batches_of_size(sizes, pair_budget):
             batch = MoleculeBatch.collate([molecules[row] for row in rows.tolist()], rows.tolist()).to(self.device)
             for row, scores in zip(rows.tolist(), self._atom_scores(batch, transitions, draws, seed), strict=True):
                 found[row] = scores
@@ -331,42 +327,8 @@ class MoleculeDiffusion(DiffusionModel):
             InputError: count is below 1, not a size of 2 to max_atoms for each, an unknown sampler or spacing, a
                 spacing that the schedule does not have, or something the model cannot be asked for.
         """
-        if count < 1:
-            raise InputError(f"count is how many molecules to generate: at least 1, not {count}")
-        if sizes is not None and (len(sizes) != count or min(sizes) < 2):
-            raise InputError(f"sizes has {len(sizes)} entries for {count} molecules: give one of 2 or more for each")
-        formulas = _each(formula, count, "formula")
-        wanted = _each(composition, count, "composition")
-        if formulas is not None and self.conditioning is not None and self.conditioning.elements and wanted is None:
-            wanted = formulas
-        fixed = None if formulas is None else [atoms_of(text, self.layout.elements) for text in formulas]
-        given = fixed or (None if wanted is None else [atoms_of(text, self.layout.elements) for text in wanted])
-        if given is not None:
-            own = torch.tensor([len(numbers) for numbers in given])
-            if sizes is not None and (torch.as_tensor(sizes) != own).any():
-                raise InputError("a formula says the number of atoms: leave sizes out, or give the same ones")
-            sizes = own
-        streams = Streams(seed, torch.arange(count))
-        drawn = self.size.sample(streams.uniform())
-        sizes = self._checked(drawn if sizes is None else torch.as_tensor(sizes))
-        condition = self._condition(count, properties, wanted, guidance)
-        guide = _guided(guide, guidance, interval)
-        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide)
-        templates = None if fixed is None else [Molecule(numbers, np.zeros((len(numbers), 3))) for numbers in fixed]
-
-        def solve(rows: Tensor, mask: Tensor, streams: Streams) -> tuple[Product, Tensor]:
-            asked = None if condition is None else condition[rows.to(self.device)]
-            if templates is None:
-                space = self.layout.space(mask)
-                return space, solver.sample(space, torch.zeros(space.shape, device=self.device), streams, asked)
-            space, x = self._states(templates, rows)
-            of_elements = {
-                name: torch.full(block.shape, name in ("elements", "charges"), device=self.device)
-                for name, block in space.blocks.items()
-            }
-            return space, solver.inpaint(space, x, space.join(of_elements), streams, resamples, jump, asked)
-
-        return self._generate(sizes, streams, solve, pair_budget, progress)
+        made = Generator(self, steps, sampler, seed, spacing, pair_budget, progress, guide, guidance, interval)
+        return made.sample(count, sizes, properties, composition, formula, resamples, jump)
 
     @torch.no_grad()
     def vary(
@@ -401,27 +363,8 @@ class MoleculeDiffusion(DiffusionModel):
             InputError: no molecules, one of a single atom or with an element the model does not know, a strength
                 outside (0, 1], or an unknown sampler or spacing.
         """
-        sizes = self._checked(_sizes(molecules))
-        wanted = _each(composition, len(molecules), "composition")
-        condition = self._condition(len(molecules), properties, wanted, guidance)
-        guide = _guided(guide, guidance, interval)
-        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide, strength)
-        centres = [molecule.positions.mean(0) for molecule in molecules]
-        centred = [
-            replace(molecule, positions=molecule.positions - centre, properties={})
-            for molecule, centre in zip(molecules, centres, strict=True)
-        ]
-
-        def solve(rows: Tensor, mask: Tensor, streams: Streams) -> tuple[Product, Tensor]:
-            space, x = self._states(centred, rows)
-            return space, solver.vary(space, x, streams, None if condition is None else condition[rows.to(self.device)])
-
-        streams = Streams(seed, torch.arange(len(molecules)))
-        found = self._generate(sizes, streams, solve, pair_budget, progress)
-        return [
-            replace(new, positions=new.positions + centre, name=old.name)
-            for new, old, centre in zip(found, molecules, centres, strict=True)
-        ]
+        made = Generator(self, steps, sampler, seed, spacing, pair_budget, progress, guide, guidance, interval)
+        return made.vary(molecules, strength, properties, composition)
 
     @torch.no_grad()
     def inpaint(
@@ -467,129 +410,5 @@ class MoleculeDiffusion(DiffusionModel):
             InputError: no molecules, not one ``fixed`` (and size) for each, a mask of the wrong size, no atom fixed or
                 none free, an element the model does not know, or an unknown sampler or spacing.
         """
-        streams = Streams(seed, torch.arange(len(molecules)))
-        own = _sizes(molecules)
-        for name, given in (("fixed", fixed), ("sizes", own if sizes is None or sizes == "drawn" else sizes)):
-            if len(given) != len(molecules):
-                raise InputError(f"{name} has {len(given)} entries for {len(molecules)} molecules: give one for each")
-        wanted = _each(composition, len(molecules), "composition")
-        condition = self._condition(len(molecules), properties, wanted, guidance)
-        guide = _guided(guide, guidance, interval)
-        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide)
-        fragments = [Fragment.of(molecule, marked) for molecule, marked in zip(molecules, fixed, strict=True)]
-        held = torch.tensor([len(fragment) for fragment in fragments])
-        if sizes == "drawn":
-            sizes = self.size.sample(streams.uniform(), held)  # type: ignore[assignment]
-        count = self._checked(own if sizes is None else torch.as_tensor(sizes)).tolist()
-        filler = self.layout.elements[0]
-        templates = [fragment.template(size, filler) for fragment, size in zip(fragments, count, strict=True)]
-        held = held.to(self.device)
-
-        def solve(rows: Tensor, mask: Tensor, streams: Streams) -> tuple[Product, Tensor]:
-            space, x = self._states(templates, rows)
-            first = torch.arange(mask.shape[1], device=self.device) < held[rows.to(self.device), None]
-            both = pack(first[:, :, None] & first[:, None, :])
-            known = space.join(
-                {
-                    name: (both if name == "bonds" else first)[..., None].expand(block.shape)
-                    for name, block in space.blocks.items()
-                }
-            )
-            asked = None if condition is None else condition[rows.to(self.device)]
-            return space, solver.inpaint(space, x, known, streams, resamples, jump, asked)
-
-        found = self._generate(_sizes(templates), streams, solve, pair_budget, progress)
-        return [fragment.put_into(molecule) for fragment, molecule in zip(fragments, found, strict=True)]
-
-    def _condition(
-        self, count: int, properties: Asked | None, formulas: Sequence[str] | None, guidance: float
-    ) -> Tensor | None:
-        """[count, C] what the network is asked; None where that is nothing."""
-        if not properties and formulas is None:
-            if guidance != 1:
-                raise InputError(f"guidance = {guidance} needs something to guide to: ask for properties")
-            return None
-        conditioning = self._conditioning()
-        counts = None if formulas is None else counts_of(formulas, self.layout.elements)
-        return conditioning.encode(conditioning.asked(count, properties or {}, counts).to(self.device))
-
-    def _checked(self, sizes: Tensor) -> Tensor:
-        """The sizes, if the model makes molecules so large."""
-        if (largest := int(sizes.max())) > self.size.max_atoms:
-            raise InputError(
-                f"a molecule of {largest} atoms is asked for of a model of up to {self.size.max_atoms}: ask for fewer, "
-                "or train with a larger max_atoms"
-            )
-        return sizes
-
-    def _states(self, molecules: list[Molecule], rows: Tensor) -> tuple[Product, Tensor]:
-        """(space, clean state) of some of the molecules; bonds and charges that they lack are perceived."""
-        chosen = [molecules[row] for row in rows.tolist()]
-        if self.layout.bond_orders or self.layout.formal_charges:
-            chosen = [perceived(molecule, self.layout.bond_orders) for molecule in chosen]
-        batch = MoleculeBatch.collate(chosen).to(self.device)
-        space, x, _ = self.layout.encode(batch)
-        return space, x
-
-    def _generate(
-        self,
-        sizes: Tensor,
-        streams: Streams,
-        solve: Callable[[Tensor, Tensor, Streams], tuple[Product, Tensor]],
-        pair_budget: int,
-        progress: Callable[[int], None] | None,
-    ) -> list[Molecule]:
-        """Molecules of these sizes; ``solve`` takes (rows, mask, streams) to a space and x_hat on it."""
-        found: list[Molecule | None] = [None] * len(sizes)
-        done = 0
-        for rows in _batches(sizes, pair_budget):
-            mask = (torch.arange(int(sizes[rows].max())) < sizes[rows, None]).to(self.device)
-            space, x_hat = solve(rows, mask, streams.take(rows))
-            decoded = self.layout.decode(x_hat, space, mask, streams.index[rows])
-            for row, molecule in zip(rows.tolist(), decoded.unbatch(), strict=True):
-                found[row] = molecule
-            done += len(rows)
-            if progress is not None:
-                progress(done)
-        return [molecule for molecule in found if molecule is not None]
-
-
-def _each(formula: str | Sequence[str] | None, count: int, name: str) -> Sequence[str] | None:
-    """One formula for each molecule."""
-    if formula is None or isinstance(formula, str):
-        return None if formula is None else [formula] * count
-    if len(formula) != count:
-        raise InputError(f"{name} has {len(formula)} entries for {count} molecules: give one for each")
-    return formula
-
-
-def _guided(guide: Guide | None, guidance: float, interval: Interval | None) -> Guide | None:
-    """Classifier-free guidance first, then the caller's own guide."""
-    if guidance == 1:
-        return guide
-
-    def both(denoiser: Denoiser) -> Denoiser:
-        try:
-            steered = ClassifierFree(denoiser, guidance, interval=interval)
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        return steered if guide is None else guide(steered)
-
-    return both
-
-
-def _sizes(molecules: list[Molecule]) -> Tensor:
-    """[count] numbers of atoms of molecules that a state can hold."""
-    if not molecules:
-        raise InputError("no molecules are given: at least one is needed to start from")
-    for molecule in molecules:
-        if molecule.num_atoms < 2:
-            raise InputError(f"molecule {molecule.name!r} has a single atom: two or more are needed")
-    return torch.tensor([molecule.num_atoms for molecule in molecules])
-
-
-def _batches(sizes: Tensor, pair_budget: int) -> Iterator[Tensor]:
-    """Places of molecules of one size, at most ``pair_budget`` pairs a batch."""
-    for size in sizes.unique().tolist():
-        rows = (sizes == size).nonzero()[:, 0]
-        yield from rows.split(max(1, pair_budget // size**2))
+        made = Generator(self, steps, sampler, seed, spacing, pair_budget, progress, guide, guidance, interval)
+        return made.inpaint(molecules, fixed, sizes, properties, composition, resamples, jump)

@@ -14,27 +14,12 @@ from torch import Tensor, nn
 
 from medmol_diffusion import __version__
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.pretrained import shipped
+from medmol_diffusion.training.folder import CONFIG, find_model
 from medmol_diffusion.training.model import DiffusionModel
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "card.md"
+WEIGHTS, CARD = "model.safetensors", "card.md"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 _PREFIX = "model."  # of the model's weights inside DiffusionTask
-
-
-def find_model(source: str | Path) -> Path:
-    """The folder of a run, of an exported model, or of a model that ships with the package, by its name.
-
-    Raises:
-        InputError: there is none.
-    """
-    folder, own = Path(source), shipped()
-    if (folder / CONFIG).is_file():
-        return folder
-    if str(source) in own:
-        return own[str(source)]
-    names = f", or one of {', '.join(own)}" if own else ""
-    raise InputError(f"{source} is no model: give a run folder, an exported folder (one that holds {CONFIG}){names}")
 
 
 def load_model(source: str | Path) -> DiffusionModel:

@@ -14,6 +14,8 @@ from medmol_diffusion.training.fit import fit
 from tests.conftest import MOLECULES, TRAINER, random_molecules
 from tests.molecules.geometries import ETHENE, METHANE, WATER
 
+pytestmark = pytest.mark.filterwarnings("default::UserWarning")  # which the suite turns into errors elsewhere
+
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -58,6 +60,43 @@ def test_samples_are_asked_for_properties_sizes_and_formulas(conditional_run: Pa
     assert [m.num_atoms for m in read_molecules(out)[0]] == [6, 6, 6]
     main(["sample", str(conditional_run), "-n", "2", "--steps", "2", "--formula", "C2H4O", "-o", str(out)])
     assert [sorted(m.atomic_numbers.tolist()) for m in read_molecules(out)[0]] == [[1, 1, 1, 1, 6, 6, 8]] * 2
+
+
+def test_a_composition_fixes_the_size_and_reaches_the_network(conditional_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.sdf"
+
+    def made(*asked: str) -> list[Molecule]:
+        main(["sample", str(conditional_run), "-n", "3", "--steps", "2", "--size", "7", *asked, "-o", str(out)])
+        return read_molecules(out)[0]
+
+    ethanal, propyne, free = made("--composition", "C2H4O"), made("--composition", "C3H4"), made()
+    assert [m.num_atoms for m in ethanal + propyne + free] == [7] * 9
+    for one, other, unasked in zip(ethanal, propyne, free, strict=True):
+        assert not np.array_equal(one.positions, other.positions)
+        assert not np.array_equal(one.positions, unasked.positions)
+
+
+def test_bonds_that_a_file_lacks_are_perceived_and_said(
+    conditional_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    molecules = [Molecule(m.atomic_numbers, m.positions) for m in (ETHENE, METHANE)]
+    (tmp_path / "bare.xyz").write_text("".join(molecule.to_xyz() for molecule in molecules))
+    write_sdf([perceived(molecule, (0, 1, 2, 3)) for molecule in molecules], tmp_path / "bonded.sdf")
+
+    def validated(name: str) -> tuple[dict, list[str]]:
+        file = tmp_path / "bound.json"
+        main(["validate", str(conditional_run), "--data", str(tmp_path / name), "--steps", "5", "--json", str(file)])
+        said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+        return json.loads(file.read_text())["terms"], said
+
+    bare, said = validated("bare.xyz")
+    assert len(said) == 1
+    assert "bare.xyz: not every molecule has bonds of its own, so all bonds are read off the distances" in said[0]
+    bonded, silent = validated("bonded.sdf")
+    assert silent == []
+    assert {name: mean for name, (mean, _) in bare.items()} == pytest.approx(
+        {name: mean for name, (mean, _) in bonded.items()}, rel=1e-3
+    )
 
 
 def test_what_cannot_be_asked_ends_with_one_sentence(

@@ -1,0 +1,242 @@
+"""Molecules made by a model: drawn anew, varied, or grown round fixed atoms, in batches of one size."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medmol_diffusion.core import ClassifierFree, Denoiser, Product, Stepper, Streams
+from medmol_diffusion.core.guidance import Interval
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.condition import Asked
+from medmol_diffusion.molecules.features import pack
+from medmol_diffusion.molecules.formula import atoms_of, counts_of
+from medmol_diffusion.molecules.fragment import Fixed, Fragment
+from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
+from medmol_diffusion.molecules.perceive import perceived
+from medmol_diffusion.training.solver import Guide, Solver
+
+if TYPE_CHECKING:
+    from medmol_diffusion.molecules.model import MoleculeDiffusion
+
+Solve = Callable[[Tensor, Tensor, Streams, Tensor | None], tuple[Product, Tensor]]
+"""(places of the batch, its mask [B, N], its streams, its condition [B, C]) -> (space, x_hat [B, D])."""
+Formulas = str | Sequence[str] | None
+"""One formula for all molecules, or one for each."""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A model and how it is to be run: what ``sample``, ``vary`` and ``inpaint`` of MoleculeDiffusion share.
+
+    Molecule i depends on (seed, i) and what is asked of it, not on the batch it runs in. The fields are the arguments
+    of these names of MoleculeDiffusion.sample, and so are the arguments of the methods.
+    """
+
+    model: "MoleculeDiffusion"
+    steps: int
+    sampler: str | Stepper
+    seed: int
+    spacing: str
+    pair_budget: int
+    progress: Callable[[int], None] | None
+    guide: Guide | None
+    guidance: float
+    interval: Interval | None
+
+    def sample(
+        self,
+        count: int,
+        sizes: Sequence[int] | Tensor | None,
+        properties: Asked | None,
+        composition: Formulas,
+        formula: Formulas,
+        resamples: int,
+        jump: int,
+    ) -> list[Molecule]:
+        """Molecules from noise; with a formula their elements are inpainted."""
+        if count < 1:
+            raise InputError(f"count is how many molecules to generate: at least 1, not {count}")
+        if sizes is not None and (len(sizes) != count or min(sizes) < 2):
+            raise InputError(f"sizes has {len(sizes)} entries for {count} molecules: give one of 2 or more for each")
+        model, elements = self.model, self.model.layout.elements
+        kept, wanted = _each(formula, count, "formula"), _each(composition, count, "composition")
+        if wanted is None and model.conditioning is not None and model.conditioning.elements:
+            wanted = kept
+        given = [atoms_of(text, elements) for text in kept or wanted or ()]
+        if given:
+            own = torch.tensor([len(numbers) for numbers in given])
+            if sizes is not None and (torch.as_tensor(sizes) != own).any():
+                raise InputError("a formula says the number of atoms: leave sizes out, or give the same ones")
+            sizes = own
+        streams = self._streams(count)
+        drawn = model.size.sample(streams.uniform())
+        sizes = self._checked(drawn if sizes is None else torch.as_tensor(sizes))
+        condition, solver = self._condition(count, properties, wanted), self._solver()
+
+        def from_noise(rows: Tensor, mask: Tensor, streams: Streams, asked: Tensor | None) -> tuple[Product, Tensor]:
+            space = model.layout.space(mask)
+            return space, solver.sample(space, torch.zeros(space.shape, device=model.device), streams, asked)
+
+        def elements_kept(rows: Tensor, mask: Tensor, streams: Streams, asked: Tensor | None) -> tuple[Product, Tensor]:
+            space, x = self._states([Molecule(given[row], np.zeros((len(given[row]), 3))) for row in rows.tolist()])
+            known = {
+                name: torch.full(block.shape, name in ("elements", "charges"), device=model.device)
+                for name, block in space.blocks.items()
+            }
+            return space, solver.inpaint(space, x, space.join(known), streams, resamples, jump, asked)
+
+        return self._run(sizes, streams, condition, from_noise if kept is None else elements_kept)
+
+    def vary(
+        self, molecules: list[Molecule], strength: float, properties: Asked | None, composition: Formulas
+    ) -> list[Molecule]:
+        """Molecules noised to t = strength and sampled from there, each about its own centre."""
+        sizes, count = self._checked(sizes_of(molecules)), len(molecules)
+        condition = self._condition(count, properties, _each(composition, count, "composition"))
+        solver = self._solver(strength)
+        centres = [molecule.positions.mean(0) for molecule in molecules]
+        centred = [
+            replace(molecule, positions=molecule.positions - centre, properties={})
+            for molecule, centre in zip(molecules, centres, strict=True)
+        ]
+
+        def solve(rows: Tensor, mask: Tensor, streams: Streams, asked: Tensor | None) -> tuple[Product, Tensor]:
+            space, x = self._states([centred[row] for row in rows.tolist()])
+            return space, solver.vary(space, x, streams, asked)
+
+        return [
+            replace(new, positions=new.positions + centre, name=old.name)
+            for new, old, centre in zip(
+                self._run(sizes, self._streams(count), condition, solve), molecules, centres, strict=True
+            )
+        ]
+
+    def inpaint(
+        self,
+        molecules: list[Molecule],
+        fixed: Sequence[Fixed],
+        sizes: Sequence[int] | Literal["drawn"] | None,
+        properties: Asked | None,
+        composition: Formulas,
+        resamples: int,
+        jump: int,
+    ) -> list[Molecule]:
+        """Molecules round fixed atoms, which come first."""
+        own, count = sizes_of(molecules), len(molecules)
+        for name, given in (("fixed", fixed), ("sizes", own if sizes is None or sizes == "drawn" else sizes)):
+            if len(given) != count:
+                raise InputError(f"{name} has {len(given)} entries for {count} molecules: give one for each")
+        condition = self._condition(count, properties, _each(composition, count, "composition"))
+        solver, streams, model = self._solver(), self._streams(count), self.model
+        fragments = [Fragment.of(molecule, marked) for molecule, marked in zip(molecules, fixed, strict=True)]
+        held = torch.tensor([len(fragment) for fragment in fragments])
+        if sizes == "drawn":
+            wanted = model.size.sample(streams.uniform(), held)
+        else:
+            wanted = own if sizes is None else torch.as_tensor(sizes)
+        filler = model.layout.elements[0]
+        templates = [
+            fragment.template(size, filler)
+            for fragment, size in zip(fragments, self._checked(wanted).tolist(), strict=True)
+        ]
+
+        def solve(rows: Tensor, mask: Tensor, streams: Streams, asked: Tensor | None) -> tuple[Product, Tensor]:
+            space, x = self._states([templates[row] for row in rows.tolist()])
+            first = (torch.arange(mask.shape[1]) < held[rows, None]).to(model.device)
+            both = pack(first[:, :, None] & first[:, None, :])
+            known = {
+                name: (both if name == "bonds" else first)[..., None].expand(block.shape)
+                for name, block in space.blocks.items()
+            }
+            return space, solver.inpaint(space, x, space.join(known), streams, resamples, jump, asked)
+
+        found = self._run(sizes_of(templates), streams, condition, solve)
+        return [fragment.put_into(molecule) for fragment, molecule in zip(fragments, found, strict=True)]
+
+    def _streams(self, count: int) -> Streams:
+        return Streams(self.seed, torch.arange(count))
+
+    def _solver(self, strength: float = 1.0) -> Solver:
+        """From t = strength to the data, by classifier-free guidance first and then the caller's own guide."""
+        model, guide = self.model, self.guide
+        denoiser: Denoiser = model.denoiser
+        if self.guidance != 1:
+            try:
+                denoiser = ClassifierFree(denoiser, self.guidance, interval=self.interval)
+            except ValueError as error:
+                raise InputError(str(error)) from error
+        return Solver.named(denoiser, model.schedule, self.steps, self.sampler, self.spacing, guide, strength)
+
+    def _condition(self, count: int, properties: Asked | None, formulas: Sequence[str] | None) -> Tensor | None:
+        """[count, C] what the network is asked; None where that is nothing."""
+        if not properties and formulas is None:
+            if self.guidance != 1:
+                raise InputError(f"guidance = {self.guidance} needs something to guide to: ask for properties")
+            return None
+        conditioning = self.model.known_conditioning()
+        counts = None if formulas is None else counts_of(formulas, self.model.layout.elements)
+        return conditioning.encode(conditioning.asked(count, properties or {}, counts).to(self.model.device))
+
+    def _checked(self, sizes: Tensor) -> Tensor:
+        """The sizes, if the model makes molecules so large."""
+        if (largest := int(sizes.max())) > (most := self.model.size.max_atoms):
+            raise InputError(
+                f"a molecule of {largest} atoms is asked for of a model of up to {most}: ask for fewer, or train with "
+                "a larger max_atoms"
+            )
+        return sizes
+
+    def _states(self, molecules: list[Molecule]) -> tuple[Product, Tensor]:
+        """(space, clean state [B, D]); bonds and charges that the molecules lack are perceived."""
+        layout = self.model.layout
+        if layout.bond_orders or layout.formal_charges:
+            molecules = [perceived(molecule, layout.bond_orders) for molecule in molecules]
+        space, x, _ = layout.encode(MoleculeBatch.collate(molecules).to(self.model.device))
+        return space, x
+
+    def _run(self, sizes: Tensor, streams: Streams, condition: Tensor | None, solve: Solve) -> list[Molecule]:
+        """Molecules of these sizes, batch by batch, in the order of ``sizes``."""
+        found: dict[int, Molecule] = {}
+        for rows in batches_of_size(sizes, self.pair_budget):
+            mask = (torch.arange(int(sizes[rows].max())) < sizes[rows, None]).to(self.model.device)
+            asked = None if condition is None else condition[rows.to(condition.device)]
+            space, x_hat = solve(rows, mask, streams.take(rows), asked)
+            decoded = self.model.layout.decode(x_hat, space, mask, streams.index[rows])
+            found.update(zip(rows.tolist(), decoded.unbatch(), strict=True))
+            if self.progress is not None:
+                self.progress(len(found))
+        return [found[place] for place in range(len(sizes))]
+
+
+def sizes_of(molecules: list[Molecule]) -> Tensor:
+    """[M] int64 numbers of atoms of molecules that a state can hold.
+
+    Raises:
+        InputError: there are none, or one has a single atom.
+    """
+    if not molecules:
+        raise InputError("no molecules are given: at least one is needed to start from")
+    for molecule in molecules:
+        if molecule.num_atoms < 2:
+            raise InputError(f"molecule {molecule.name!r} has a single atom: two or more are needed")
+    return torch.tensor([molecule.num_atoms for molecule in molecules])
+
+
+def batches_of_size(sizes: Tensor, pair_budget: int) -> Iterator[Tensor]:
+    """Places of molecules of one size, at most ``pair_budget`` pairs (the sum of N^2) a batch, and at least one."""
+    for size in sizes.unique().tolist():
+        rows = (sizes == size).nonzero()[:, 0]
+        yield from rows.split(max(1, pair_budget // size**2))
+
+
+def _each(formula: Formulas, count: int, name: str) -> Sequence[str] | None:
+    """One formula for each molecule; None where there is none."""
+    if formula is None or isinstance(formula, str):
+        return None if formula is None else [formula] * count
+    if len(formula) != count:
+        raise InputError(f"{name} has {len(formula)} entries for {count} molecules: give one for each")
+    return formula
