@@ -1,17 +1,30 @@
 """Bonds and formal charges as blocks of the state: degrees of freedom, masses, symmetry, the bound by block, SDF."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import qmc
+from torch.nn.functional import one_hot
 
-from medmol_diffusion.core import Prediction, Product, Streams, diffuse
-from medmol_diffusion.core.elbo import prior_kl, transition_kl
+from medmol_diffusion.core import (
+    Denoiser,
+    Prediction,
+    Product,
+    Space,
+    Streams,
+    V,
+    alpha,
+    diffuse,
+    sigma,
+)
+from medmol_diffusion.core.elbo import continuous_integrand, prior_kl, transition_kl
 from medmol_diffusion.core.observation import Categorical
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules import Molecule, MoleculeBatch, read_molecules, write_sdf
+from medmol_diffusion.molecules import Molecule, MoleculeBatch, MoleculeDiffusion, read_molecules, write_sdf
 from medmol_diffusion.molecules.features import BOND_SCALE, FORMAL_SCALE, pack, unpack
 from tests.molecules.test_model import CHARGES, ELEMENTS, ORDERS, batch_of, model, molecules
 
@@ -201,3 +214,147 @@ def test_stretching_changes_one_bond_alone() -> None:
     for i, j, _ in whole.bonds.tolist():
         before, after = (np.linalg.norm(m.positions[i] - m.positions[j]) for m in (whole, stretched))
         assert after == pytest.approx(before * (1.5 if (i, j) == (0, 1) else 1))
+
+
+class FiniteMolecules(Denoiser):
+    """The posterior mean of molecules of K kinds: labels exactly those of kind k, positions N(m_k, s^2) without a
+    centre of mass, log w_k the prior.
+
+    With r_k = p(k | z) among the kinds of z's own size, v = alpha^2 s^2 + sigma^2 for positions and sigma^2 for the
+    rest, eps_hat = sigma sum_k r_k (z - alpha m_k) / v. A condition says the kind, and r_k is 1 for that one.
+    """
+
+    def __init__(self, kinds: torch.Tensor, num_atoms: torch.Tensor, log_weights: torch.Tensor, std: float) -> None:
+        super().__init__()
+        self.kinds, self.num_atoms, self.log_weights, self.std = kinds, num_atoms, log_weights, std
+
+    def forward(
+        self, z: torch.Tensor, gamma: torch.Tensor, space: Space, condition: torch.Tensor | None = None
+    ) -> Prediction:
+        assert isinstance(space, Product)
+        prior_variance = self.std**2 * _positions(space).double()
+        a, b = (level(gamma)[:, None] for level in (alpha, sigma))
+        variance = a**2 * prior_variance + b**2
+        residual = z.double()[:, None] - a[:, None] * self.kinds
+        own = space.blocks["elements"].mask.sum(1)[:, None] == self.num_atoms
+        log_joint = self.log_weights - 0.5 * (residual.square() / variance[:, None]).sum(-1)
+        share = torch.softmax(log_joint.masked_fill(~own, -torch.inf), 1)
+        if condition is not None:
+            share = one_hot(condition, len(self.kinds)).double()
+        mean = (share[:, None] @ residual)[:, 0]  # z - alpha m, averaged over the kinds
+        eps, x = b * mean / variance, (z - mean) / a + a * prior_variance / variance * mean
+        return Prediction((a * eps - b * x).to(z), z, gamma, V(), space)
+
+
+def _positions(space: Product) -> torch.Tensor:
+    """[B, D] bool: the coordinates of the state that are positions."""
+    return space.join({name: torch.full(block.shape, name == "positions") for name, block in space.blocks.items()})
+
+
+KINDS = [  # H-H, H H apart, O-H with and without a charge; water, bent and straight, and O-H with an H apart
+    ([1, 1], [[0, 0, 0], [0.7, 0, 0]], [1], [0, 0], 0.2),
+    ([1, 1], [[0, 0, 0], [1.5, 0, 0]], [0], [0, 0], 0.1),
+    ([8, 1], [[0, 0, 0], [1.0, 0, 0]], [1], [-1, 0], 0.1),
+    ([8, 1], [[0, 0, 0], [1.0, 0, 0]], [1], [0, 0], 0.15),
+    ([1, 8, 1], [[-0.8, 0.6, 0], [0, 0, 0], [0.8, 0.6, 0]], [1, 0, 1], [0, 0, 0], 0.25),
+    ([1, 8, 1], [[-1, 0, 0], [0, 0, 0], [1, 0, 0]], [1, 0, 1], [0, 0, 0], 0.05),
+    ([1, 8, 1], [[-0.8, 0.6, 0], [0, 0, 0], [0.8, 0.6, 0]], [1, 0, 0], [0, 0, 0], 0.15),
+]
+"""Elements, positions, orders of the pairs (0, 1), (0, 2), (1, 2), charges, and how often a kind comes."""
+
+
+def _nodes(
+    means: torch.Tensor, num_atoms: torch.Tensor, positions: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise of the data and of the state, [K, count, D] each: scrambled Sobol points of a normal, of mean zero and
+    covariance one exactly, whose first coordinates lie along what tells kinds of one size apart, in positions [K, D]
+    and in the rest."""
+    size = means.shape[1]
+    points = torch.from_numpy(qmc.MultivariateNormalQMC(np.zeros(2 * size), seed=0).random(count))
+    points = points - points.mean(0)
+    points = torch.linalg.solve_triangular(torch.linalg.cholesky(points.T @ points / count), points.T, upper=False).T
+    turned = []
+    for n in num_atoms.tolist():
+        apart = means[num_atoms == n] - means[num_atoms == n].mean(0)
+        place = positions[num_atoms == n]
+        basis = torch.linalg.svd(torch.cat([apart * place, apart * (1 - place)]), full_matrices=True)[2]
+        turned.append(torch.stack([points[:, 1::2] @ basis, points[:, ::2] @ basis]))
+    of_data, of_state = torch.stack(turned, 1)
+    return of_data, of_state
+
+
+def test_v07_joint_bound_minus_entropy_of_a_finite_set_of_molecules() -> None:
+    """bound - (H[N] + H[kind | N] + 3 (N - 1) / 2 log(2 pi e s^2)) = KL(q(z_1) || N(0, I)) + the decoder's KL.
+
+    With gamma for the time, the diffusion term is that of Gaussian positions whose kind is known, which the nodes have
+    exactly, d/2 s^2 SNR / (1 + s^2 SNR) for every gamma, and what the blind oracle errs beyond it on the same nodes.
+    By I-MMSE that integrates to what z_0 says of the kind and z_1 does not: H[kind | N], to within alpha_1^2.
+    """
+    std, count, low, high = 0.05, 256, -10.0, 12.0
+    made = MoleculeDiffusion([1, 8], max_atoms=3, bond_orders=[0, 1], formal_charges=[-1, 0]).double()
+    weights = torch.tensor([kind[-1] for kind in KINDS], dtype=torch.float64)
+    num_atoms = torch.tensor([len(kind[0]) for kind in KINDS])
+    of_size = torch.stack([weights[num_atoms == n].sum() for n in range(4)])
+    made.size.log_probabilities.copy_(of_size.log())
+    kinds = batch_of([_kind(*kind[:4]) for kind in KINDS])
+    own, means = made.encode(kinds)
+    oracle = FiniteMolecules(means, num_atoms, weights.log(), std)
+
+    kind = torch.arange(len(KINDS)).repeat_interleave(count)
+    share = weights[kind] / count
+    space = made.layout.space(kinds.mask[kind])
+    of_data, of_state = (noise.flatten(0, 1) for noise in _nodes(means, num_atoms, _positions(own).double(), count))
+    moved = kinds.positions[kind] + std * space.split(space.project(of_data))["positions"]
+    assert kinds.bonds is not None
+    assert kinds.formal_charges is not None
+    seen = made.observed(
+        MoleculeBatch(
+            kinds.atomic_numbers[kind],
+            moved,
+            kinds.mask[kind],
+            torch.arange(len(kind)),
+            kinds.bonds[kind],
+            kinds.formal_charges[kind],
+        )
+    )
+    eps = space.project(of_state)
+
+    def mean(values: torch.Tensor) -> float:
+        return (share * values).sum().item()
+
+    def error(gamma: torch.Tensor, told: torch.Tensor | None) -> float:
+        """1/2 E |eps - eps_hat|^2."""
+        prediction = oracle(diffuse(seen.x, eps, gamma), gamma, space, told)
+        return mean(space.sum(continuous_integrand(prediction, seen.x, eps, torch.ones_like(gamma))))
+
+    d = (weights * 3 * (num_atoms - 1)).sum().item()
+    levels, beyond = torch.linspace(-8, 8, 33, dtype=torch.float64), []  # outside nothing is beyond
+    for place, level in enumerate(levels):
+        gamma = level.expand(len(kind))
+        known = d / 2 * std**2 / (std**2 + level.exp().item())
+        if place % 8 == 0:
+            assert error(gamma, kind) == pytest.approx(known, abs=1e-9)
+        beyond.append(error(gamma, None) - known)
+    information = torch.trapezoid(torch.tensor(beyond), levels).item()
+    of_kind = -(weights * (weights / of_size[num_atoms]).log()).sum().item()
+    assert information == pytest.approx(of_kind, abs=5e-3)
+
+    gamma_0, gamma_1 = (torch.tensor(g, dtype=torch.float64).expand(len(kind)) for g in (low, high))
+    z_0 = diffuse(seen.x, eps, gamma_0)
+    decoded = seen.observation.nll(seen.data, z_0, gamma_0, space, oracle(z_0, gamma_0, space).x)
+    noise_0, noise_1 = math.exp(low), math.exp(high)
+    gaussian = d / 2 * math.log((1 + std**2 / noise_0) / (1 + std**2 / noise_1))
+    ends = mean(prior_kl(seen.x, gamma_1, space) + decoded - seen.terms["log_volume"] + seen.terms["size"])
+    of_size = -torch.special.xlogy(of_size, of_size).sum().item()
+    entropy = of_size + of_kind + d / 2 * math.log(2 * math.pi * math.e * std**2)
+    ratio = std**2 / (std**2 + noise_0)  # of the posterior's variance to the decoder's
+    gap = d / 2 * (ratio - 1 - math.log(ratio))
+    assert ends + gaussian + of_kind - entropy == pytest.approx(gap, abs=2e-5)
+    assert gap > 2e-4  # and it is there to be seen
+    assert ends + gaussian + information - entropy == pytest.approx(gap, abs=5e-3)
+
+
+def _kind(numbers: list[int], positions: list[list[float]], orders: list[int], charges: list[int]) -> Molecule:
+    pairs = list(itertools.combinations(range(len(numbers)), 2))
+    rows = [(*pair, order) for pair, order in zip(pairs, orders, strict=True) if order]
+    return Molecule(np.array(numbers), np.array(positions), np.array(rows).reshape(-1, 3), np.array(charges))
