@@ -20,7 +20,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.progress import Bar
 
 if TYPE_CHECKING:
-    from medmol_diffusion.molecules.verdict import Protocol
+    from medmol_diffusion.molecules.judge.verdict import Protocol
 
 console = Console()
 MOLECULE_SUFFIXES = (".sdf", ".sdf.gz", ".xyz", ".npz")
@@ -303,7 +303,7 @@ def score(options: argparse.Namespace) -> None:
 
 
 def _score_molecules(path: Path, options: argparse.Namespace) -> None:
-    from medmol_diffusion.molecules.score_report import LIMIT, full_tables, rules_table
+    from medmol_diffusion.molecules.judge.score_report import LIMIT, full_tables, rules_table
     from medmol_diffusion.score_page import write_score_page
 
     molecules = _readable(path)

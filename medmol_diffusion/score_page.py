@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from medmol_diffusion.molecules.druglikeness import NAMES, property_columns
-from medmol_diffusion.molecules.geometry import measure
+from medmol_diffusion.molecules.judge.druglikeness import NAMES, property_columns
+from medmol_diffusion.molecules.judge.geometry import measure
+from medmol_diffusion.molecules.judge.score_report import REFERENCE_LIMIT, ScoreTable, as_judged, drawn
+from medmol_diffusion.molecules.judge.verdict import Protocol
 from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.molecules.picture import depictions
 from medmol_diffusion.molecules.properties import PROPERTIES
-from medmol_diffusion.molecules.score_report import REFERENCE_LIMIT, ScoreTable, as_judged, drawn
-from medmol_diffusion.molecules.verdict import Protocol
 from medmol_diffusion.molecules.viewer import viewer
 from medmol_diffusion.report import Report
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from medmol_diffusion.molecules.network import MoleculeNetwork, Reading
+from medmol_diffusion.molecules.networks.network import MoleculeNetwork, Reading
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2}
 """Largest difference of two outputs that should be equal, in units of the larger of 1 and the largest output."""

@@ -1,4 +1,4 @@
-"""Scores of a set of molecules by one of two protocols (verdict.py), each with a bootstrap interval.
+"""Scores of a set of molecules by one of two protocols (judge/verdict.py), each with a bootstrap interval.
 
 Figures of different protocols must not stand in one table.
 """
@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.bootstrap import Bootstrap
+from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
+from medmol_diffusion.molecules.judge.verdict import COLUMNS, Protocol, check_protocol, identity, verdicts
 from medmol_diffusion.molecules.molecule import Molecule
-from medmol_diffusion.molecules.verdict import COLUMNS, Protocol, check_protocol, identity, verdicts
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Judge:
 
     Args:
         reference_smiles: of the training set by the same protocol, smiles_of(molecules), for the novelty.
-        protocol: "distances" or "bonds", see verdict.py.
+        protocol: "distances" or "bonds", see judge/verdict.py.
         workers: processes that judge, see verdicts.
 
     Raises InputError for an unknown protocol.

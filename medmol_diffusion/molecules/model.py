@@ -31,12 +31,12 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.atom_map import of_atoms
 from medmol_diffusion.molecules.condition import Asked, Conditioning
 from medmol_diffusion.molecules.data import MoleculeData
-from medmol_diffusion.molecules.egnn import EGNN
 from medmol_diffusion.molecules.features import Layout
 from medmol_diffusion.molecules.fragment import Fixed
 from medmol_diffusion.molecules.generation import Generator, batches_of_size, sizes_of
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
-from medmol_diffusion.molecules.network import MoleculeNetwork
+from medmol_diffusion.molecules.networks.egnn import EGNN
+from medmol_diffusion.molecules.networks.network import MoleculeNetwork
 from medmol_diffusion.molecules.size import SizeDistribution
 from medmol_diffusion.molecules.state import StateNetwork
 from medmol_diffusion.training.model import DiffusionModel, Observed

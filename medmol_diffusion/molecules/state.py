@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from medmol_diffusion.core import Product, Space
 from medmol_diffusion.molecules.features import CHARGE_SCALE, Layout, pack, unpack
-from medmol_diffusion.molecules.network import MoleculeNetwork
+from medmol_diffusion.molecules.networks.network import MoleculeNetwork
 
 
 class StateNetwork(nn.Module):

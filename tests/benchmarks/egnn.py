@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from medmol_diffusion.molecules.egnn import EGNN
+from medmol_diffusion.molecules.networks.egnn import EGNN
 from medmol_diffusion.molecules.sampler import SizeBucketSampler
 from tests.molecules.edge_list_egnn import EdgeListEGNN
 

@@ -16,8 +16,8 @@ from rich.table import Table
 
 from medmol_diffusion.molecules import EGNN, EnumeratedData, MoleculeDiffusion, PairTransformer
 from medmol_diffusion.molecules.molecule import MoleculeBatch
-from medmol_diffusion.molecules.network import MoleculeNetwork
-from medmol_diffusion.molecules.tensor_field import TensorField
+from medmol_diffusion.molecules.networks.network import MoleculeNetwork
+from medmol_diffusion.molecules.networks.tensor_field import TensorField
 from medmol_diffusion.testing import noisy_molecules, shake
 
 ELEMENTS = [1, 6, 7, 8]

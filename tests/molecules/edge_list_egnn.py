@@ -1,4 +1,4 @@
-"""A plain edge-list EGNN written from the equations, as the reference codes do it: the peer of molecules/egnn.py.
+"""A plain edge-list EGNN written from the equations, as the reference codes do it: the peer of networks/egnn.py.
 
 Every pair of padded places, the masked ones too, is an edge; each layer gathers and concatenates [h_i | h_j | e_ij |
 log(1 + d_ij^2)], multiplies by one wide matrix and adds messages up with index_add.
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmol_diffusion.molecules.egnn import EGNN, EGNNLayer
+from medmol_diffusion.molecules.networks.egnn import EGNN, EGNNLayer
 
 
 class EdgeListEGNN(nn.Module):

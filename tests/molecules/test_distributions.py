@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.distributions import QUANTITIES, Distance, distances
+from medmol_diffusion.molecules.judge.distributions import QUANTITIES, Distance, distances
 from medmol_diffusion.molecules.molecule import Molecule
 from tests.molecules import geometries as known
 from tests.molecules.drawn import embedded

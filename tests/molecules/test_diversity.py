@@ -5,10 +5,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from medmol_diffusion.molecules.diversity import distance_to_nearest, fingerprints, internal_diversity
-from medmol_diffusion.molecules.druglikeness import property_columns, property_scores
+from medmol_diffusion.molecules.judge.diversity import distance_to_nearest, fingerprints, internal_diversity
+from medmol_diffusion.molecules.judge.druglikeness import property_columns, property_scores
+from medmol_diffusion.molecules.judge.pool import PAYS, each
 from medmol_diffusion.molecules.molecule import Molecule
-from medmol_diffusion.molecules.pool import PAYS, each
 from tests.molecules import geometries as known
 from tests.molecules.drawn import embedded
 

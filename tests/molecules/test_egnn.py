@@ -2,7 +2,7 @@
 
 import torch
 
-from medmol_diffusion.molecules.egnn import EGNN
+from medmol_diffusion.molecules.networks.egnn import EGNN
 from tests.molecules.edge_list_egnn import EdgeListEGNN
 
 

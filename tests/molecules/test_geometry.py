@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from medmol_diffusion.molecules.geometry import STRAIGHT, measure, type_name
+from medmol_diffusion.molecules.judge.geometry import STRAIGHT, measure, type_name
 from medmol_diffusion.molecules.molecule import Molecule
 from tests.molecules import geometries as known
 from tests.molecules.drawn import embedded

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules import metric_classes, verdict
-from medmol_diffusion.molecules.metric_classes import Novelty, Uniqueness, Validity, molecule_metrics
+from medmol_diffusion.molecules.judge import metric_classes, verdict
+from medmol_diffusion.molecules.judge.metric_classes import Novelty, Uniqueness, Validity, molecule_metrics
 from medmol_diffusion.molecules.metrics import score_molecules, smiles_of
 from tests.molecules import geometries as known
 from tests.molecules.test_metrics import GRAPHS, MIXED

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules import verdict
 from medmol_diffusion.molecules.chemistry import bond_orders, largest_fragment_smiles, rule_one_mol, stability
+from medmol_diffusion.molecules.judge import verdict
+from medmol_diffusion.molecules.judge.verdict import identity
 from medmol_diffusion.molecules.metrics import Judge, score_molecules, smiles_of
 from medmol_diffusion.molecules.molecule import Molecule
-from medmol_diffusion.molecules.verdict import identity
 from tests.molecules import geometries as known
 from tests.molecules.graphs import molecule_of, written
 

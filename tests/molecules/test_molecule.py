@@ -214,7 +214,8 @@ def test_a_batch_moves_as_lightning_moves_it():
 def test_npz_is_read_where_there_is_no_rdkit():
     code = (
         "import sys; sys.modules['rdkit'] = None\n"
-        "import medmol_diffusion.molecules.data, medmol_diffusion.molecules.egnn, medmol_diffusion.molecules.size"
+        "import medmol_diffusion.molecules.data, medmol_diffusion.molecules.size\n"
+        "import medmol_diffusion.molecules.networks.egnn"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

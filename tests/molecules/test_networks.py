@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from medmol_diffusion.molecules.egnn import EGNN
-from medmol_diffusion.molecules.embedding import RadialBasis
-from medmol_diffusion.molecules.network import MoleculeNetwork, Reading
-from medmol_diffusion.molecules.tensor_field import TensorField
-from medmol_diffusion.molecules.transformer import PairTransformer
+from medmol_diffusion.molecules.networks.egnn import EGNN
+from medmol_diffusion.molecules.networks.embedding import RadialBasis
+from medmol_diffusion.molecules.networks.network import MoleculeNetwork, Reading
+from medmol_diffusion.molecules.networks.tensor_field import TensorField
+from medmol_diffusion.molecules.networks.transformer import PairTransformer
 from medmol_diffusion.testing import (
     TOLERANCE,
     assert_equivariant,

@@ -3,8 +3,8 @@
 import pytest
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.judge.poses import bust, pose_scores
 from medmol_diffusion.molecules.molecule import Molecule
-from medmol_diffusion.molecules.poses import bust, pose_scores
 from tests.molecules.drawn import embedded
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.judge.strain import figure, relax, strain_scores, superposed_rmsd
 from medmol_diffusion.molecules.molecule import Molecule
-from medmol_diffusion.molecules.strain import figure, relax, strain_scores, superposed_rmsd
 from tests.molecules import geometries as known
 from tests.molecules.drawn import embedded
 

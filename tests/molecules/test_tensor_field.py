@@ -7,9 +7,9 @@ import torch
 from e3nn.o3 import Irreps
 from safetensors.torch import load_file, save_file
 
-from medmol_diffusion.molecules.egnn import EGNN
-from medmol_diffusion.molecules.tensor_field import Coupling, TensorField, pair_harmonics
-from medmol_diffusion.molecules.transformer import PairTransformer
+from medmol_diffusion.molecules.networks.egnn import EGNN
+from medmol_diffusion.molecules.networks.tensor_field import Coupling, TensorField, pair_harmonics
+from medmol_diffusion.molecules.networks.transformer import PairTransformer
 from medmol_diffusion.testing import assert_equivariant, noisy_molecules, shake
 
 # Six points of the grid {0, 1, 2}^3 in two ways, found by exhaustive search. Four are shared: the ends of two columns
@@ -136,3 +136,11 @@ def test_weights_are_plain_tensors_and_the_coefficients_survive_a_cast(tmp_path)
         given = noisy_molecules(network)
         assert torch.equal(again(*given).atoms, network(*given).atoms)
     assert_equivariant(network.half().double())  # through half precision and back: still exact to 1e-10
+
+
+def test_a_config_names_the_network_like_the_others() -> None:
+    from medmol_diffusion import molecules
+
+    assert molecules.TensorField is TensorField
+    with pytest.raises(AttributeError, match="has no attribute 'VectorField'"):
+        _ = molecules.VectorField

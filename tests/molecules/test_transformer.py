@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from medmol_diffusion.molecules.embedding import real_pairs
-from medmol_diffusion.molecules.transformer import PairTransformer, PairTransformerLayer
+from medmol_diffusion.molecules.networks.embedding import real_pairs
+from medmol_diffusion.molecules.networks.transformer import PairTransformer, PairTransformerLayer
 from medmol_diffusion.testing import shake
 
 HIDDEN, PAIR, HEADS, GATES, TRIANGLES, NORM = 8, 6, 2, 3, 2, 5.0

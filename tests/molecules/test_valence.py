@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from medmol_diffusion.molecules import chemistry, valence
+from medmol_diffusion.molecules import chemistry
+from medmol_diffusion.molecules.judge import valence
+from medmol_diffusion.molecules.judge.verdict import judge
 from medmol_diffusion.molecules.molecule import AROMATIC
-from medmol_diffusion.molecules.verdict import judge
 from tests.molecules.graphs import molecule_of, written
 
 # The rule as published, by (element, charge): (aromatic bonds, sum of the others), written out a second time

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.bootstrap import Bootstrap
+from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
+from medmol_diffusion.molecules.judge.pool import each
 from medmol_diffusion.molecules.molecule import Molecule
-from medmol_diffusion.molecules.pool import each
 
 if TYPE_CHECKING:
     from posebusters import PoseBusters

@@ -14,8 +14,8 @@ from e3nn.o3 import Irrep, Irreps, spherical_harmonics, wigner_3j
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmol_diffusion.molecules.embedding import Context, PairFeatures, centred, real_pairs, small
-from medmol_diffusion.molecules.network import MoleculeNetwork, Reading
+from medmol_diffusion.molecules.networks.embedding import Context, PairFeatures, centred, real_pairs, small
+from medmol_diffusion.molecules.networks.network import MoleculeNetwork, Reading
 
 ORDER = 2
 """The highest l of a neighbour's direction."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmol_diffusion.molecules.embedding import (
+from medmol_diffusion.molecules.networks.embedding import (
     Context,
     PairFeatures,
     centred,
@@ -21,7 +21,7 @@ from medmol_diffusion.molecules.embedding import (
     safe_sqrt,
     small,
 )
-from medmol_diffusion.molecules.network import MoleculeNetwork, Reading
+from medmol_diffusion.molecules.networks.network import MoleculeNetwork, Reading
 
 
 class EGNNLayer(nn.Module):

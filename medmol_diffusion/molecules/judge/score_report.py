@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.distributions import distances
-from medmol_diffusion.molecules.diversity import distance_to_nearest, fingerprints, internal_diversity
-from medmol_diffusion.molecules.druglikeness import property_columns, property_scores
+from medmol_diffusion.molecules.judge.distributions import distances
+from medmol_diffusion.molecules.judge.diversity import distance_to_nearest, fingerprints, internal_diversity
+from medmol_diffusion.molecules.judge.druglikeness import property_columns, property_scores
+from medmol_diffusion.molecules.judge.poses import pose_scores
+from medmol_diffusion.molecules.judge.strain import STEPS, strain_scores
+from medmol_diffusion.molecules.judge.verdict import Protocol
 from medmol_diffusion.molecules.metrics import Score, score_molecules, smiles_of
 from medmol_diffusion.molecules.molecule import Molecule
-from medmol_diffusion.molecules.poses import pose_scores
-from medmol_diffusion.molecules.strain import STEPS, strain_scores
-from medmol_diffusion.molecules.verdict import Protocol
 
 LIMIT = 200
 """How many molecules, drawn at random, the slow measures look at unless told: strain and PoseBusters."""

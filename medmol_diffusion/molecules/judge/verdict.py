@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules import chemistry, valence
+from medmol_diffusion.molecules import chemistry
+from medmol_diffusion.molecules.judge import valence
 from medmol_diffusion.molecules.molecule import AROMATIC, Molecule
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.bootstrap import Bootstrap
-from medmol_diffusion.molecules.geometry import Geometry, Values, measure, type_name
+from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
+from medmol_diffusion.molecules.judge.geometry import Geometry, Values, measure, type_name
+from medmol_diffusion.molecules.judge.wasserstein import Transport
 from medmol_diffusion.molecules.molecule import Molecule
-from medmol_diffusion.molecules.wasserstein import Transport
 
 QUANTITIES: dict[str, tuple[str, str, float | None]] = {
     "bond lengths": ("lengths", "pm", None),

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.bootstrap import Bootstrap
+from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
+from medmol_diffusion.molecules.judge.pool import each
 from medmol_diffusion.molecules.molecule import Molecule
-from medmol_diffusion.molecules.pool import each
 
 STEPS = 1000
 """Of the minimiser (BFGS) at most."""

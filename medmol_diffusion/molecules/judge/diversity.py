@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medmol_diffusion.molecules.bootstrap import Bootstrap
+from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
 from medmol_diffusion.molecules.metrics import Score
 from medmol_diffusion.molecules.molecule import Molecule
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from medmol_diffusion.molecules.judge.pool import each
+from medmol_diffusion.molecules.judge.strain import Figure, figure
+from medmol_diffusion.molecules.judge.wasserstein import wasserstein
 from medmol_diffusion.molecules.molecule import Molecule
-from medmol_diffusion.molecules.pool import each
 from medmol_diffusion.molecules.properties import compute, known
-from medmol_diffusion.molecules.strain import Figure, figure
-from medmol_diffusion.molecules.wasserstein import wasserstein
 
 NAMES = ("qed", "sa", "logp", "tpsa", "molecular_weight", "rings", "rotatable_bonds", "hbond_donors", "hbond_acceptors")
 """The properties that a set is judged by."""

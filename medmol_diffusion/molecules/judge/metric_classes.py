@@ -18,9 +18,9 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.judge.verdict import COLUMNS, Protocol, check_protocol, verdicts
 from medmol_diffusion.molecules.metrics import identities, ratios
 from medmol_diffusion.molecules.molecule import Molecule
-from medmol_diffusion.molecules.verdict import COLUMNS, Protocol, check_protocol, verdicts
 
 
 class _MoleculeMetric(Metric):

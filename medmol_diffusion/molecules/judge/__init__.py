@@ -1,0 +1,1 @@
+"""What the scores of molecules are made of: the rules, distances of distributions, strain, PoseBusters, diversity."""

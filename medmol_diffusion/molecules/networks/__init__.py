@@ -1,0 +1,1 @@
+"""The equivariant networks of molecules: one signature, three of them."""
