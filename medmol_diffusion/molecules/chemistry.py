@@ -118,6 +118,11 @@ def bond_orders(atomic_numbers: np.ndarray, positions: np.ndarray) -> np.ndarray
     return bond_orders_batch(np.asarray(atomic_numbers)[None], np.asarray(positions)[None])[0]
 
 
+def rule_one_bonds(atomic_numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Rule 1 on one molecule: (N,) and (N, 3) angstrom -> (M, 3) int64 rows (i, j, order), i < j."""
+    return bonds_from_orders(bond_orders(atomic_numbers, positions))
+
+
 def stability(atomic_numbers: np.ndarray, orders: np.ndarray) -> np.ndarray:
     """Which atoms have an allowed valence: (..., N) and (..., N, N) -> (..., N) bool; False at padding.
 
@@ -165,12 +170,11 @@ def to_rdkit(molecule: "Molecule") -> "Mol":
     conformer.Set3D(True)
     mol.AddConformer(conformer)
     mol.SetProp("_Name", " ".join(molecule.name.split()))
+    if (whole := sanitised(Chem.Mol(mol))) is not None:
+        return whole
     with rdBase.BlockLogs():
-        sanitised = Chem.Mol(mol)
-        if Chem.SanitizeMol(sanitised, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE:
-            return sanitised
         mol.UpdatePropertyCache(strict=False)
-        return mol
+    return mol
 
 
 def to_mol_block(molecule: "Molecule") -> str:

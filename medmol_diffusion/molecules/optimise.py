@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules import chemistry
+from medmol_diffusion.molecules.judge.diversity import fingerprint
 from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.molecules.properties import compute, known
 
@@ -123,28 +125,22 @@ def sound(molecule: Molecule) -> "Mol | None":
 
     Bonds are the molecule's own, or else those of rule 1.
     """
-    from rdkit import Chem, rdBase
+    from rdkit import Chem
 
-    mol = Chem.Mol(molecule.to_rdkit())
-    with rdBase.BlockLogs():
-        if Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
-            return None
+    if (mol := chemistry.sanitised(molecule.to_rdkit())) is None:
+        return None
     whole = len(Chem.GetMolFrags(mol)) == 1 and not any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
     return mol if whole else None
 
 
 def similarity(a: Molecule, b: Molecule) -> float:
-    """Tanimoto similarity on Morgan fingerprints of radius 2, 2048 bits, without hydrogens; NaN where one molecule is
-    not sound."""
-    from rdkit import Chem, DataStructs
-    from rdkit.Chem import rdFingerprintGenerator
+    """Tanimoto similarity of two molecules' fingerprints (judge/diversity.py); NaN where one is not sound."""
+    from rdkit import DataStructs
 
-    mols = [sound(molecule) for molecule in (a, b)]
-    if any(mol is None for mol in mols):
+    first, second = sound(a), sound(b)
+    if first is None or second is None:
         return math.nan
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-    first, second = (generator.GetFingerprint(Chem.RemoveHs(mol)) for mol in mols)
-    return float(DataStructs.TanimotoSimilarity(first, second))
+    return float(DataStructs.TanimotoSimilarity(fingerprint(first), fingerprint(second)))
 
 
 def _smiles(molecule: Molecule) -> str:

@@ -20,26 +20,15 @@ def perceived(molecule: Molecule, bond_orders: tuple[int, ...]) -> Molecule:
     """
     bonds, charges = molecule.bonds, molecule.formal_charges
     if bonds is None:
-        bonds = chemistry.bonds_from_orders(chemistry.bond_orders(molecule.atomic_numbers, molecule.positions))
+        bonds = chemistry.rule_one_bonds(molecule.atomic_numbers, molecule.positions)
     elif AROMATIC not in bond_orders and (bonds[:, 2] == AROMATIC).any():
-        bonds = _kekulised(molecule)
+        graph = chemistry.graph(molecule.atomic_numbers, bonds, charges, implicit_hydrogens=False)
+        bonds = chemistry.kekulised_bonds(graph)
+        if bonds is None:
+            raise InputError(
+                f"the aromatic bonds of molecule {molecule.name!r} cannot be written as single and double ones: check "
+                "its hydrogens and charges"
+            )
     return replace(
         molecule, bonds=bonds, formal_charges=np.zeros(molecule.num_atoms, dtype=int) if charges is None else charges
     )
-
-
-def _kekulised(molecule: Molecule) -> np.ndarray:
-    from rdkit import Chem, rdBase
-
-    mol = Chem.Mol(molecule.to_rdkit())
-    with rdBase.BlockLogs():
-        try:
-            Chem.Kekulize(mol, clearAromaticFlags=True)
-        except Chem.KekulizeException as error:
-            raise InputError(
-                f"the aromatic bonds of molecule {molecule.name!r} cannot be written as single and double ones: "
-                "check its hydrogens and charges"
-            ) from error
-    bonds = Molecule.from_rdkit(mol).bonds
-    assert bonds is not None
-    return bonds

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from medmol_diffusion.molecules.chemistry import bond_orders, largest_fragment_smiles, rule_one_mol
+from medmol_diffusion.molecules.chemistry import bond_orders, largest_fragment_smiles, rule_one_mol, sanitised
 from medmol_diffusion.molecules.molecule import Molecule
 
 
@@ -14,13 +14,9 @@ def legend(molecule: Molecule) -> str:
     from rdkit import Chem, rdBase
 
     if molecule.bonds is not None:
-        with rdBase.BlockLogs():
-            mol = Chem.Mol(molecule.to_rdkit())
-            if Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
-                return "not valid"
-            mol = Chem.RemoveHs(Chem.MolFromSmiles(largest_fragment_smiles(mol)[0], sanitize=False))
-        return str(Chem.MolToSmiles(mol))
-    graph = rule_one_mol(molecule.atomic_numbers, bond_orders(molecule.atomic_numbers, molecule.positions))
+        graph = sanitised(molecule.to_rdkit())
+    else:
+        graph = rule_one_mol(molecule.atomic_numbers, bond_orders(molecule.atomic_numbers, molecule.positions))
     if graph is None:
         return "not valid"
     with rdBase.BlockLogs():

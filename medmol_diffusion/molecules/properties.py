@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules import chemistry
 from medmol_diffusion.molecules.chemistry import atomic_number
 from medmol_diffusion.molecules.molecule import Molecule
 
@@ -79,12 +80,10 @@ def _graph(molecule: Molecule) -> "Mol | None":
     """The sanitised graph without hydrogens; None when there is none, or it is in pieces."""
     from rdkit import Chem, rdBase
 
+    mol = chemistry.sanitised(molecule.to_rdkit())
+    if mol is None or len(Chem.GetMolFrags(mol)) != 1:
+        return None
     with rdBase.BlockLogs():
-        mol = Chem.Mol(molecule.to_rdkit())
-        if Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
-            return None
-        if len(Chem.GetMolFrags(mol)) != 1:
-            return None
         return Chem.RemoveHs(mol)
 
 

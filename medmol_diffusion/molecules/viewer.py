@@ -90,7 +90,7 @@ def _scene(molecule: Molecule) -> dict:
     x = x @ axes.T
     bonds = molecule.bonds
     if bonds is None:
-        bonds = chemistry.bonds_from_orders(chemistry.bond_orders(molecule.atomic_numbers, molecule.positions))
+        bonds = chemistry.rule_one_bonds(molecule.atomic_numbers, molecule.positions)
     symbols = [chemistry.SYMBOLS[number] for number in molecule.atomic_numbers]
     atoms = [
         [COLOURS.get(symbol, OTHER), 0.28 if symbol == "H" else 0.42, *(round(float(v), 3) for v in row)]

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmol_diffusion.molecules import chemistry
 from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
 from medmol_diffusion.molecules.metrics import Score
 from medmol_diffusion.molecules.molecule import Molecule
 
 if TYPE_CHECKING:
+    from rdkit.Chem import Mol
     from rdkit.DataStructs import ExplicitBitVect
 
 PAIRS = 200_000
@@ -22,17 +24,18 @@ PAIRS = 200_000
 
 def fingerprints(molecules: Sequence[Molecule]) -> list["ExplicitBitVect"]:
     """The Morgan fingerprint of each molecule that RDKit sanitises, by the stored bonds or else those of rule 1."""
+    graphs = (chemistry.sanitised(molecule.to_rdkit()) for molecule in molecules)
+    return [fingerprint(graph) for graph in graphs if graph is not None]
+
+
+def fingerprint(mol: "Mol") -> "ExplicitBitVect":
+    """The Morgan fingerprint of a sanitised graph."""
     from rdkit import Chem, rdBase
     from rdkit.Chem import rdFingerprintGenerator
 
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-    found = []
     with rdBase.BlockLogs():
-        for molecule in molecules:
-            mol = Chem.Mol(molecule.to_rdkit())
-            if Chem.SanitizeMol(mol, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE:
-                found.append(generator.GetFingerprint(Chem.RemoveHs(mol)))
-    return found
+        return generator.GetFingerprint(Chem.RemoveHs(mol))
 
 
 def internal_diversity(prints: Sequence[Any], pairs: int = PAIRS, seed: int = 0) -> Score | None:
