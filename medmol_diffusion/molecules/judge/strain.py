@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules import chemistry
 from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
 from medmol_diffusion.molecules.judge.pool import each
 from medmol_diffusion.molecules.molecule import Molecule
@@ -92,12 +93,10 @@ def relax(molecule: Molecule, steps: int = STEPS) -> Relaxation | str:
     from rdkit import Chem, rdBase
     from rdkit.Chem import rdForceFieldHelpers
 
+    mol = chemistry.sanitised(molecule.to_rdkit())
+    if mol is None or len(Chem.GetMolFrags(mol)) != 1:
+        return "unsound"
     with rdBase.BlockLogs():
-        mol = Chem.Mol(molecule.to_rdkit())
-        if Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
-            return "unsound"
-        if len(Chem.GetMolFrags(mol)) != 1:
-            return "unsound"
         parameters = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
         if parameters is None:
             return "untyped"
