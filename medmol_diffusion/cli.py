@@ -67,7 +67,9 @@ def fit(arguments: list[str]) -> None:
     if not arguments:
         raise InputError("fit needs a config: medmol fit --config FILE; medmol fit --help says more")
     from medmol_diffusion.training.fit import fit as train
+    from medmol_diffusion.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     folder = train(arguments)
     console.print(f"The run is in [bold]{folder}[/]: try medmol validate {folder}, medmol sample {folder} -o ...")
 
@@ -75,9 +77,11 @@ def fit(arguments: list[str]) -> None:
 def _load(source: str, device: str) -> Any:
     import torch
 
+    from medmol_diffusion.training.memory import keep_freed_memory
     from medmol_diffusion.training.saved import load_model
 
     chosen = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    keep_freed_memory()
     try:
         return load_model(source).to(chosen)
     except (RuntimeError, AssertionError) as error:
