@@ -66,11 +66,15 @@ def fit(arguments: list[str]) -> None:
         return
     if not arguments:
         raise InputError("fit needs a config: medmol fit --config FILE; medmol fit --help says more")
+    from pytorch_lightning.utilities import rank_zero_only
+
     from medmol_diffusion.training.fit import fit as train
     from medmol_diffusion.training.memory import keep_freed_memory
 
     keep_freed_memory()
     folder = train(arguments)
+    if rank_zero_only.rank:  # one of several processes, whose first one speaks
+        return
     console.print(f"The run is in [bold]{folder}[/]: try medmol validate {folder}, medmol sample {folder} -o ...")
 
 
