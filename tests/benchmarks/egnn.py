@@ -1,15 +1,17 @@
 """The dense, factorised EGNN against a plain edge-list EGNN of the same weights: python -m tests.benchmarks.egnn
 
 The peer is tests/molecules/edge_list_egnn.py, padded to the data set's largest molecule as the reference codes do. Both
-are first checked to agree to 1e-5, then timed in turn, so that whatever else runs on the machine meets both; the fastest
-round of each counts. With one thread it is processor time, with more the clock on the wall.
+are first checked to agree to 1e-5, then timed in turn, so that what else runs on the machine meets both; the fastest
+round of each counts. With one thread it is processor time, with more the clock on the wall. Each runs with malloc as it
+is used: the peer with glibc's own thresholds at the end of their range, ours with what `medmol` sets
+(training/memory.py); a row of the peer has the same setting, which takes most of the page faults off it.
 
-Tables: forward and training step, padded and in batches of one size; a network call of sampling, with the batches that
-`medmol sample` makes; the cost of a pair over N. --sizes FILE.npz takes the num_atoms of a data set (drug-like
-molecules, say) in place of QM9's.
+Tables: forward (a network call of sampling) and training step, padded and in batches of one size; with --budget, the
+cost of a pair over N. --sizes FILE.npz takes the num_atoms of a data set (drug-like molecules, say) in place of QM9's.
 """
 
 import argparse
+import ctypes
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +26,7 @@ from medmol_diffusion.molecules.egnn import EGNN
 from medmol_diffusion.molecules.network import MoleculeNetwork
 from medmol_diffusion.molecules.sampler import SizeBucketSampler
 from medmol_diffusion.molecules.transformer import PairTransformer
-from medmol_diffusion.training.memory import keep_freed_memory
+from medmol_diffusion.training.memory import M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_THRESHOLD, keep_freed_memory
 from tests.molecules.edge_list_egnn import EdgeListEGNN
 
 # QM9 with hydrogens: molecules by number of atoms, from 3 to 29 (100 000 of the EDM training split)
@@ -72,6 +74,13 @@ def train(network: nn.Module, batches: list[Batch]) -> None:
         network.zero_grad()
 
 
+def give_memory_back() -> None:
+    """What glibc's thresholds grow to by themselves: 32 MiB, and twice as much at the top of the heap."""
+    mallopt = ctypes.CDLL(None).mallopt
+    for name, value in ((M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**26), (M_TOP_PAD, 2**17)):
+        mallopt(name, value)
+
+
 def fastest(work: list[Callable[[], None]], rounds: int) -> list[float]:
     """Seconds of the fastest of several rounds, all pieces of work in turn, after one to warm up."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
@@ -106,15 +115,24 @@ def against_the_peer(options: argparse.Namespace, sizes: np.ndarray) -> Table:
     with torch.no_grad():
         for one, other in zip(ours(*buckets[0])[:2], peer(*buckets[0]), strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
-    runs = [
-        (f"edge list, padded to {largest}", peer, padded, 1),
-        ("edge list, batches of one size", peer, buckets, options.copies),
-        (f"dense factorised, padded to {largest}", ours, padded, 1),
-        ("dense factorised, batches of one size", ours, buckets, options.copies),
+    runs: list[tuple[str, Callable[[], object], nn.Module, list[Batch], int]] = [
+        (f"edge list, padded to {largest}", give_memory_back, peer, padded, 1),
+        ("the same, freed memory kept", keep_freed_memory, peer, padded, 1),
+        ("edge list, batches of one size", keep_freed_memory, peer, buckets, options.copies),
+        (f"dense factorised, padded to {largest}", keep_freed_memory, ours, padded, 1),
+        ("dense factorised, batches of one size", keep_freed_memory, ours, buckets, options.copies),
     ]
+
+    def run(work: Callable, memory: Callable[[], object], network: nn.Module, batches: list[Batch]) -> None:
+        memory()
+        work(network, batches)
+
     times = np.array(
         [
-            fastest([partial(work, network, batches) for _, network, batches, _ in runs], options.rounds)
+            fastest(
+                [partial(run, work, memory, network, batches) for _, memory, network, batches, _ in runs],
+                options.rounds,
+            )
             for work in (forward, train)
         ]
     ) / np.array([copies for *_, copies in runs])
@@ -137,6 +155,7 @@ def of_a_pair(options: argparse.Namespace) -> Table:
         "EGNN": EGNN(FEATURES, FEATURES, options.hidden, options.edge_hidden, options.layers),
         "PairTransformer": PairTransformer(FEATURES, FEATURES, 192, 64, 6),
     }
+    keep_freed_memory()
     table = Table(title=f"ns a pair, {options.budget} pairs a batch, {options.threads} thread(s)")
     for heading in ("network", "", *map(str, SMALL + LARGE), "worst / mean to 29", "worst / mean from 40"):
         table.add_column(heading, justify="right")
@@ -165,7 +184,6 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=0, help="pairs of a batch: time a pair over N instead")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_freed_memory()
     console = Console(width=200)
     if options.budget:
         console.print(of_a_pair(options))
