@@ -70,18 +70,26 @@ def fit(arguments: list[str]) -> None:
     for flag, value in pairwise(arguments):
         if flag == "--config" and not Path(value).exists():
             raise InputError(f"--config {value} does not exist: check the path")
-    from medmol_diffusion.training.fit import fit as train
+    from pytorch_lightning.utilities import rank_zero_only
 
+    from medmol_diffusion.training.fit import fit as train
+    from medmol_diffusion.training.memory import keep_freed_memory
+
+    keep_freed_memory()
     folder = train(arguments)
+    if rank_zero_only.rank:  # one of several processes, whose first one speaks
+        return
     console.print(f"The run is in [bold]{folder}[/]: try medmol validate {folder}, medmol sample {folder} -o ...")
 
 
 def _load(source: str, device: str) -> Any:
     import torch
 
+    from medmol_diffusion.training.memory import keep_freed_memory
     from medmol_diffusion.training.saved import load_model
 
     chosen = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    keep_freed_memory()
     try:
         return load_model(source).to(chosen)
     except (RuntimeError, AssertionError) as error:

@@ -155,17 +155,21 @@ class VolumeModule(pl.LightningDataModule, ABC):
         self.test = VolumeSet(scans, test, self.levels)
         self.train = VolumeSet(scans, train, self.levels, self.augmentation)
 
+    @property
+    def _ranks(self) -> tuple[int, int]:
+        """(how many, which one of them)."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
     def train_dataloader(self) -> DataLoader:
-        ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = EpochSampler(self.train, num_replicas=ranks, rank=rank, shuffle=True, seed=self.augmentation.seed)
+        sampler = EpochSampler(self.train, *self._ranks, shuffle=True, seed=self.augmentation.seed)
         full = len(sampler) >= self.batch_size  # batches of one size, unless there is not even one
         return self._loader(self.train, sampler=sampler, drop_last=full)
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self.validation)
+        return self._loader(self.validation, sampler=DistributedSampler(self.validation, *self._ranks, shuffle=False))
 
     def test_dataloader(self) -> DataLoader:
-        return self._loader(self.test)
+        return self._loader(self.test, sampler=DistributedSampler(self.test, *self._ranks, shuffle=False))
 
     def evaluation_dataloader(self, split: str, rows: np.ndarray) -> DataLoader:
         """These scans of the train, validation or test part as they were read, each once, in their order."""

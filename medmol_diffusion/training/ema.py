@@ -23,9 +23,12 @@ class EMA(WeightAveraging):
         if not 0 <= decay < 1:
             raise ValueError(f"ema.decay = {decay} must lie in [0, 1)")
 
-        def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-            d = torch.as_tensor((1 + count) / (10 + count)).clamp(max=decay).to(averaged)
-            return d * averaged + (1 - d) * current
+        @torch.no_grad()
+        def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+            """All tensors at once, with d left on the device: a step waits for nothing."""
+            d = torch.as_tensor((1 + count) / (10 + count)).clamp(max=decay).to(averaged[0])
+            torch._foreach_mul_(averaged, d)
+            torch._foreach_add_(averaged, torch._foreach_mul(current, 1 - d))
 
         # Buffers are measured on the data, not learned: they are copied.
-        super().__init__(use_buffers=False, avg_fn=average)
+        super().__init__(use_buffers=False, multi_avg_fn=average)

@@ -106,7 +106,8 @@ class FitCLI(LightningCLI):
         parser.set_defaults(
             {"checkpoint.save_last": True, "checkpoint.save_top_k": 1, "checkpoint.enable_version_counter": False}
         )
-        parser.set_defaults({"trainer.enable_model_summary": False})
+        # The loaders of both domains give every rank its share themselves.
+        parser.set_defaults({"trainer.enable_model_summary": False, "trainer.use_distributed_sampler": False})
         parser.add_argument(
             "--ckpt_path", type=str, default=None, help="a checkpoint to resume from; 'last' takes the run's newest"
         )

@@ -1,0 +1,32 @@
+"""Training under Lightning's distributed strategies, which must leave the loaders' own sharing out alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from medmol_diffusion.training.curve import read_rows
+from medmol_diffusion.training.fit import fit
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("domain", ["molecule", "volume"])
+def test_ddp_takes_the_loaders_of_both_domains_as_they_are(
+    domain: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """One rank is enough: Lightning replaces samplers, or fails to, under ddp with any number of them."""
+    config, alone = (request.getfixturevalue(f"{domain}_{what}") for what in ("config", "run"))
+    ranks = ["--trainer.strategy", "ddp", "--trainer.devices", "1"]
+    run = fit(["--config", str(config), "--trainer.default_root_dir", str(tmp_path / "run"), *ranks])
+    assert read_rows(run / "metrics.csv") == read_rows(alone / "metrics.csv")
+    ours, others = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (run, alone))
+    for key in ("state_dict", "current_model_state", "averaging_state"):
+        torch.testing.assert_close(ours[key], others[key], rtol=0, atol=0)
