@@ -77,7 +77,7 @@ def fit(arguments: list[str]) -> None:
 
     keep_freed_memory()
     folder = train(arguments)
-    if rank_zero_only.rank:  # one of several processes, whose first one speaks
+    if getattr(rank_zero_only, "rank", 0):  # one of several processes, whose first one speaks
         return
     console.print(f"The run is in [bold]{folder}[/]: try medmol validate {folder}, medmol sample {folder} -o ...")
 
@@ -175,6 +175,7 @@ def sample(options: argparse.Namespace) -> None:
         "sampler": sampler,
         "spacing": options.grid,
         "seed": options.seed,
+        "guide": _guide(options, model),
     }
     steering = _steering(options) | ({} if options.formula is None else {"formula": options.formula})
     if options.size is not None:
@@ -210,6 +211,16 @@ def _steering(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
+def _guide(options: argparse.Namespace, model: Any) -> Any:
+    """Away from the model of --worse, if there is one."""
+    if options.worse is None:
+        if options.away is not None:
+            raise InputError("--away says how far to go from a worse model: name it by --worse MODEL")
+        return None
+    scale = 2.0 if options.away is None else options.away
+    return model.away_from(_load(options.worse, options.device), scale, name=f"--worse {options.worse}")
+
+
 def _molecules_model(options: argparse.Namespace) -> Any:
     """The model, if it makes molecules and -o can hold them."""
     if Path(options.output).suffix != ".sdf":
@@ -242,6 +253,7 @@ def inpaint(options: argparse.Namespace) -> None:
             options.jump,
             options.grid,
             progress=bar.reach,
+            guide=_guide(options, model),
             **_steering(options),
         )
     write_sdf(found, options.output)
@@ -259,6 +271,7 @@ def vary(options: argparse.Namespace) -> None:
 
     model, molecules = _molecules_model(options), _readable(Path(options.molecules))
     settings = {"steps": options.steps, "sampler": options.sampler, "spacing": options.grid, **_steering(options)}
+    settings["guide"] = _guide(options, model)
     if options.objective is None:
         molecules = [molecule for molecule in molecules for _ in range(options.n)]
         with Bar("varying", len(molecules), transient=True) as bar:
@@ -515,6 +528,13 @@ def _sampling(sub: argparse.ArgumentParser, default: str | None) -> None:
         default="time",
         help="how the steps are spaced: one of %(choices)s (default time)",
     )
+    sub.add_argument(
+        "--worse",
+        type=_model_there,
+        metavar="MODEL",
+        help="an earlier or smaller model of the same data, to move the samples away from (autoguidance)",
+    )
+    sub.add_argument("--away", type=float, metavar="W", help="how far: 1 is not at all (default 2)")
 
 
 def _asking(sub: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """What training and the command line see of a model, whatever its domain."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medmol_diffusion.core import (
+    Autoguidance,
     Denoiser,
     Elbo,
     FixedGrid,
@@ -24,6 +26,7 @@ from medmol_diffusion.core import (
     iwae,
     probability_flow_nll,
 )
+from medmol_diffusion.core.guidance import Interval
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.objective import error_per_dim
 from medmol_diffusion.core.observation import Observation
@@ -180,6 +183,22 @@ class DiffusionModel(nn.Module, ABC):
                 "from its config.yaml, and add to it only"
             )
         self.load_state_dict(own | weights)
+
+    def away_from(
+        self, worse: "DiffusionModel", scale: float, interval: Interval | None = None, name: str = "the worse model"
+    ) -> Callable[[Denoiser], Denoiser]:
+        """A guide for ``sample`` that moves the samples away from what ``worse`` would make (core.Autoguidance).
+
+        Args:
+            worse: a model of the same data, smaller or less trained; ``name`` is what errors call it.
+            scale: w; 1 is the model alone.
+            interval: levels (gamma_low, gamma_high) inside which it holds.
+
+        Raises:
+            InputError: ``worse`` is a model of another kind or of other things.
+        """
+        self._check_kin(worse, name)
+        return lambda denoiser: Autoguidance(denoiser, worse.denoiser, scale, interval)
 
     def _check_kin(self, other: "DiffusionModel", name: str, but: tuple[str, ...] = ()) -> None:
         if type(other) is not type(self):
