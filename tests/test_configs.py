@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from medmol_diffusion.molecules import Molecule, MoleculeDiffusion
+from medmol_diffusion.molecules.enumerate import enumerate_molecules
 from medmol_diffusion.mri import Volume
 from medmol_diffusion.mri.phantom import head_phantom
 from medmol_diffusion.training.fit import fit
@@ -28,9 +29,9 @@ TINY = {
 
 
 def molecules_of(elements: list[int], count: int = 20) -> list[Molecule]:
-    """Atoms of the config's own elements, about where hydrogens would sit round a heavy atom."""
-    draw = np.random.default_rng(0)
-    return [Molecule(draw.choice(elements, n), draw.normal(size=(n, 3)) * 1.2) for n in draw.integers(3, 7, count)]
+    """Small real molecules of the config's own elements."""
+    found = enumerate_molecules(3, 1)
+    return [molecule for molecule in found if np.isin(molecule.atomic_numbers, elements).all()][:count]
 
 
 def phantoms(folder: Path, shape: list[int], count: int = 6) -> Path:
