@@ -456,6 +456,8 @@ def export(options: argparse.Namespace) -> None:
 def models(options: argparse.Namespace) -> None:
     from medmol_diffusion.pretrained import scores, shipped
 
+    if not shipped():
+        console.print("no model ships with this version")
     for name, folder in shipped().items():
         table = Table("figure", "measured", title=escape(name))
         for row in scores(name).items():
@@ -472,7 +474,16 @@ def demo(options: argparse.Namespace) -> None:
 
 def _write_json(path: str | Path | None, content: Any) -> None:
     if path is not None:
-        Path(path).write_text(json.dumps(content, indent=2) + "\n")
+        Path(path).write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(content: Any) -> Any:
+    """JSON has no NaN and no infinity: null stands for them."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 class _Parser(argparse.ArgumentParser):
@@ -508,11 +519,19 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 
 def _draws(text: str) -> int | str:
-    return text if text == "exact" else _at_least(1)(text)
+    if text == "exact":
+        return text
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text}: give a number of draws, or exact")
+    return _at_least(1)(text)
 
 
 def _size(text: str) -> int | str:
-    return text if text in ("drawn", "own") else _at_least(2)(text)
+    if text in ("drawn", "own"):
+        return text
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text}: give a number of atoms, drawn or own")
+    return _at_least(2)(text)
 
 
 def _sampling(sub: argparse.ArgumentParser, default: str | None) -> None:
