@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from medmol_diffusion.molecules.networks.embedding import (
     Context,
     PairFeatures,
+    PairReadout,
     centred,
     pair_squared_distances,
     real_pairs,
@@ -99,19 +100,17 @@ class EGNN(MoleculeNetwork):
         condition_size: int = 0,
     ) -> None:
         super().__init__(atoms_in, atoms_out, pairs_in, pairs_out, condition_size)
-        self.pair_features = PairFeatures()
+        self.pair_features = PairFeatures(pairs_in)
         self.context = Context(condition_size, hidden)
         self.embed = nn.Linear(atoms_in, hidden, bias=False)
-        edge_features = self.pair_features.size + pairs_in
+        edge_features = self.pair_features.size
         self.layers = nn.ModuleList(
             EGNNLayer(hidden, edge_hidden, edge_features, aggregation_norm) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(hidden)
         self.readout = small(nn.Linear(hidden, atoms_out))
         if pairs_out:
-            self.pair_node = nn.Linear(hidden, edge_hidden)
-            self.pair_edge = nn.Linear(edge_features, edge_hidden, bias=False)
-            self.pair_readout = small(nn.Linear(edge_hidden, pairs_out))
+            self.pair_readout = PairReadout(hidden, edge_features, edge_hidden, pairs_out)
 
     def forward(
         self,
@@ -125,17 +124,10 @@ class EGNN(MoleculeNetwork):
         gamma = gamma.to(positions.dtype)
         real, pair_mask = mask.unsqueeze(-1).to(positions), real_pairs(mask).to(positions)
         x = start = positions * real
-        e = self.pair_features(x, gamma)
-        if self.pairs_in:
-            assert pairs is not None
-            e = torch.cat([e, pairs.to(e) * pair_mask.unsqueeze(-1)], dim=-1)
+        e = self.pair_features(x, gamma, pairs, pair_mask)
         h = self.embed(atoms * real) + self.context(gamma, condition).unsqueeze(1)
         for layer in self.layers:
             h, x = layer(h, x, e, pair_mask)
         h = self.norm(h)
-        said = None
-        if self.pairs_out:
-            node = self.pair_node(h)
-            u = F.silu(node.unsqueeze(1) + node.unsqueeze(2) + self.pair_edge(e))
-            said = self.pair_readout(u) * pair_mask.unsqueeze(-1)
+        said = self.pair_readout(h, e, pair_mask) if self.pairs_out else None
         return Reading(centred(x - start, mask), self.readout(h) * mask.unsqueeze(-1), said)

@@ -55,26 +55,55 @@ class NoiseEmbedding(nn.Module):
 
 
 class PairFeatures(nn.Module):
-    """The radial features of every pair of a noisy state, in angstrom of the clean one.
+    """The radial features of every pair of a noisy state, in angstrom of the clean one, and the pair's own state where
+    it has one.
 
     The positions are the variance-preserving state z = alpha x + sigma eps in angstrom, so d_ij / alpha with alpha =
     sqrt(sigmoid(-gamma)) is a distance in angstrom, and the features resolve bond lengths at every noise level.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pairs_in: int = 0) -> None:
         super().__init__()
+        self.pairs_in = pairs_in
         self.basis = RadialBasis()
 
     @property
     def size(self) -> int:
-        return self.basis.size
+        return self.basis.size + self.pairs_in
 
-    def forward(self, positions: Tensor, gamma: Tensor) -> Tensor:
-        """(B, N, 3) and (B,) -> (B, N, N, size)."""
+    def forward(self, positions: Tensor, gamma: Tensor, pairs: Tensor | None, pair_mask: Tensor) -> Tensor:
+        """(B, N, 3), (B,), (B, N, N, pairs_in) and (B, N, N) -> (B, N, N, size)."""
         noisy = safe_sqrt(pair_squared_distances(positions))
         # log alpha stays finite where alpha would underflow; beyond e^30 a distance says nothing more
         inverse_alpha = torch.exp((-0.5 * F.logsigmoid(-gamma)).clamp(max=30.0))
-        return self.basis(noisy * inverse_alpha[:, None, None], noisy)
+        radial = self.basis(noisy * inverse_alpha[:, None, None], noisy)
+        if not self.pairs_in:
+            return radial
+        assert pairs is not None
+        return torch.cat([radial, pairs.to(radial) * pair_mask.unsqueeze(-1)], dim=-1)
+
+
+class PairReadout(nn.Module):
+    """What a network without features of its own on pairs says of them: Linear(SiLU(S h_i + S h_j + C e_ij)).
+
+    Args:
+        hidden: width of an atom.
+        features: of a pair.
+        width: of the layer between.
+        pairs_out: outputs for a pair.
+    """
+
+    def __init__(self, hidden: int, features: int, width: int, pairs_out: int) -> None:
+        super().__init__()
+        self.node = nn.Linear(hidden, width)
+        self.edge = nn.Linear(features, width, bias=False)
+        self.out = small(nn.Linear(width, pairs_out))
+
+    def forward(self, h: Tensor, e: Tensor, pair_mask: Tensor) -> Tensor:
+        """(B, N, hidden), (B, N, N, features) and (B, N, N) -> (B, N, N, pairs_out), symmetric for symmetric e."""
+        node = self.node(h)
+        u = F.silu(node.unsqueeze(1) + node.unsqueeze(2) + self.edge(e))
+        return self.out(u) * pair_mask.unsqueeze(-1)
 
 
 class Context(nn.Module):

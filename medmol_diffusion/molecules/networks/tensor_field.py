@@ -14,7 +14,7 @@ from e3nn.o3 import Irrep, Irreps, spherical_harmonics, wigner_3j
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmol_diffusion.molecules.networks.embedding import Context, PairFeatures, centred, real_pairs, small
+from medmol_diffusion.molecules.networks.embedding import Context, PairFeatures, PairReadout, centred, real_pairs, small
 from medmol_diffusion.molecules.networks.network import MoleculeNetwork, Reading
 
 ORDER = 2
@@ -190,10 +190,10 @@ class TensorField(MoleculeNetwork):
             raise ValueError(f"irreps = '{irreps}' must begin with 0e, have 1o, and name each once: '0e + 1o + 2e'")
         self.channels, self.dim = channels, kinds.dim
         self.vector = kinds.slices()[[item.ir for item in kinds].index(Irrep("1o"))]
-        self.pair_features = PairFeatures()
+        self.pair_features = PairFeatures(pairs_in)
         self.context = Context(condition_size, hidden)
         self.embed = nn.Linear(atoms_in, hidden, bias=False)
-        edge_features = self.pair_features.size + pairs_in
+        edge_features = self.pair_features.size
         self.layers = nn.ModuleList(
             TensorFieldLayer(kinds, hidden, pair_hidden, channels, edge_features, aggregation_norm)
             for _ in range(layers)
@@ -201,9 +201,7 @@ class TensorField(MoleculeNetwork):
         self.norm, self.tensor_norm = nn.LayerNorm(hidden), TensorNorm(kinds)
         self.vector_readout, self.readout = small(nn.Linear(hidden, channels)), small(nn.Linear(hidden, atoms_out))
         if pairs_out:
-            self.pair_node = nn.Linear(hidden, pair_hidden)
-            self.pair_edge = nn.Linear(edge_features, pair_hidden, bias=False)
-            self.pair_readout = small(nn.Linear(pair_hidden, pairs_out))
+            self.pair_readout = PairReadout(hidden, edge_features, pair_hidden, pairs_out)
 
     def forward(
         self,
@@ -217,10 +215,7 @@ class TensorField(MoleculeNetwork):
         gamma = gamma.to(positions.dtype)
         real, pair_mask = mask.unsqueeze(-1).to(positions), real_pairs(mask).to(positions)
         x = positions * real
-        e = self.pair_features(x, gamma)
-        if self.pairs_in:
-            assert pairs is not None
-            e = torch.cat([e, pairs.to(e) * pair_mask.unsqueeze(-1)], dim=-1)
+        e = self.pair_features(x, gamma, pairs, pair_mask)
         with torch.autocast(x.device.type, enabled=False):
             harmonics = pair_harmonics(x) * pair_mask.unsqueeze(1)
         context = self.context(gamma, condition)
@@ -233,11 +228,7 @@ class TensorField(MoleculeNetwork):
         arrows = self.tensor_norm(t)[..., self.vector].to(x.dtype) / self.channels**0.5
         with torch.autocast(x.device.type, enabled=False):
             vectors = (self.vector_readout(h.to(x.dtype)).unsqueeze(-2) @ arrows).squeeze(-2)
-        said = None
-        if self.pairs_out:
-            node = self.pair_node(h)
-            u = F.silu(node.unsqueeze(1) + node.unsqueeze(2) + self.pair_edge(e))
-            said = self.pair_readout(u) * pair_mask.unsqueeze(-1)
+        said = self.pair_readout(h, e, pair_mask) if self.pairs_out else None
         return Reading(centred(vectors, mask), self.readout(h) * mask.unsqueeze(-1), said)
 
 

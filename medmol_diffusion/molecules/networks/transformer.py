@@ -130,10 +130,10 @@ class PairTransformer(MoleculeNetwork):
         super().__init__(atoms_in, atoms_out, pairs_in, pairs_out, condition_size)
         if hidden % heads:
             raise ValueError(f"hidden = {hidden} must be a multiple of heads = {heads}")
-        self.pair_features = PairFeatures()
+        self.pair_features = PairFeatures(pairs_in)
         self.context = Context(condition_size, hidden)
         self.embed = nn.Linear(atoms_in, hidden)
-        self.embed_pair = nn.Linear(self.pair_features.size + pairs_in, pair_hidden)
+        self.embed_pair = nn.Linear(self.pair_features.size, pair_hidden)
         self.layers = nn.ModuleList(
             PairTransformerLayer(hidden, pair_hidden, heads, gates, triangles, aggregation_norm) for _ in range(layers)
         )
@@ -153,10 +153,7 @@ class PairTransformer(MoleculeNetwork):
         gamma = gamma.to(positions.dtype)
         real, pair_mask = mask.unsqueeze(-1).to(positions), real_pairs(mask).to(positions)
         x = start = positions * real
-        features = self.pair_features(x, gamma)
-        if self.pairs_in:
-            assert pairs is not None
-            features = torch.cat([features, pairs.to(features) * pair_mask.unsqueeze(-1)], dim=-1)
+        features = self.pair_features(x, gamma, pairs, pair_mask)
         context = F.silu(self.context(gamma, condition))
         h = self.embed(atoms * real) + context.unsqueeze(1)
         e = self.embed_pair(features)
