@@ -26,7 +26,9 @@ class DiffusionTask(pl.LightningModule):
         model: what is trained.
         learning_rate: of AdamW, after the warm-up.
         warmup_steps: linear warm-up from zero.
-        decay_steps: cosine decay to zero at this step; constant when None.
+        decay_steps: the learning rate reaches zero at this step, along a cosine; constant when None.
+        decay_from: the step at which the cosine begins, the rate being constant before it. A run that was left at a
+            constant rate can so be finished at any time: resume it with both steps set.
         weight_decay: of AdamW.
         transitions: T of the validation bound; 0 for the continuous-time bound.
         draws: noise draws per validation example.
@@ -48,6 +50,7 @@ class DiffusionTask(pl.LightningModule):
         learning_rate: float = 1e-3,
         warmup_steps: int = 200,
         decay_steps: int | None = None,
+        decay_from: int = 0,
         weight_decay: float = 0.0,
         transitions: int = 0,
         draws: int = 1,
@@ -77,7 +80,12 @@ class DiffusionTask(pl.LightningModule):
                     " and twice as many or more: one step of the student does several of the teacher"
                 )
             model.learn_from(load_model(teacher), teacher)
-        self.learning_rate, self.warmup_steps, self.decay_steps = learning_rate, warmup_steps, decay_steps
+        if decay_from and (decay_steps is None or decay_from >= decay_steps):
+            raise InputError(
+                f"model.decay_from = {decay_from} needs a model.decay_steps after it, where the rate is zero"
+            )
+        self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
+        self.decay_from, self.decay_steps = decay_from, decay_steps
         self.weight_decay, self.transitions, self.draws, self.seed = weight_decay, transitions, draws, seed
         self._bounds: list[Elbo] = []
 
@@ -132,7 +140,8 @@ class DiffusionTask(pl.LightningModule):
             warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
             if self.decay_steps is None:
                 return warm
-            return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.decay_steps)))
+            done = (step - self.decay_from) / (self.decay_steps - self.decay_from)
+            return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
