@@ -33,6 +33,8 @@ class DiffusionTask(pl.LightningModule):
         transitions: T of the validation bound; 0 for the continuous-time bound.
         draws: noise draws per validation example.
         seed: of the training and validation noise.
+        compile: the backend of torch.compile for the network, ``inductor`` as a rule; not compiled when None. The
+            first steps, and the first at another size, wait for it.
         start: a run folder, an exported folder or a shipped model to go on from, on these data or others. The model
             begins with its weights; p(N) and other statistics are measured on the data at hand.
         teacher: a run folder or an exported folder of the same architecture. The model begins as the teacher, keeps
@@ -55,6 +57,7 @@ class DiffusionTask(pl.LightningModule):
         transitions: int = 0,
         draws: int = 1,
         seed: int = 0,
+        compile: str | None = None,
         start: str | None = None,
         teacher: str | None = None,
         student_steps: int | None = None,
@@ -87,6 +90,11 @@ class DiffusionTask(pl.LightningModule):
         self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
         self.decay_from, self.decay_steps = decay_from, decay_steps
         self.weight_decay, self.transitions, self.draws, self.seed = weight_decay, transitions, draws, seed
+        if compile is not None:
+            if compile not in torch.compiler.list_backends(exclude_tags=()):
+                known = ", ".join(torch.compiler.list_backends())
+                raise InputError(f"model.compile = {compile} is no backend of torch.compile: take one of {known}")
+            self.model.network.compile(backend=compile)
         self._bounds: list[Elbo] = []
 
     def setup(self, stage: str) -> None:
