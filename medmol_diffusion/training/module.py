@@ -94,7 +94,7 @@ class DiffusionTask(pl.LightningModule):
             if compile not in torch.compiler.list_backends(exclude_tags=()):
                 known = ", ".join(torch.compiler.list_backends())
                 raise InputError(f"model.compile = {compile} is no backend of torch.compile: take one of {known}")
-            self.model.network.compile(backend=compile)
+            self.model.get_submodule("network").compile(backend=compile)
         self._bounds: list[Elbo] = []
 
     def setup(self, stage: str) -> None:
