@@ -44,7 +44,8 @@ from medmol_diffusion.training.solver import Guide
 
 
 class MoleculeDiffusion(DiffusionModel):
-    """Equivariant diffusion of molecules: positions (zero centre of mass), elements and nuclear charges.
+    """Equivariant diffusion of molecules: positions (zero centre of mass), elements and nuclear charges, and bonds and
+    formal charges where the state has them.
 
     Args:
         elements: atomic numbers of the vocabulary.

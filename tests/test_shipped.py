@@ -1,0 +1,86 @@
+"""The models that travel in the wheel: small enough, described, and as good as their cards say at what can be tested."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from medmol_diffusion.molecules import Molecule, MoleculeDiffusion
+from medmol_diffusion.molecules.metrics import score_molecules
+from medmol_diffusion.pretrained import scores, shipped
+from tests.molecules.test_joint import stretch_bond
+
+QM9 = ("qm9-chno", "qm9-chno-early")
+
+
+@cache
+def load(name: str) -> MoleculeDiffusion:
+    return MoleculeDiffusion.from_pretrained(name)
+
+
+@cache
+def geometry(smiles: str) -> Molecule:
+    """At the minimum of MMFF94."""
+    from rdkit import Chem
+    from rdkit.Chem import AllChem
+
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    assert AllChem.EmbedMolecule(mol, randomSeed=1) == 0
+    assert AllChem.MMFFOptimizeMolecule(mol) == 0
+    return Molecule.from_rdkit(mol)
+
+
+def test_what_ships_is_whole_and_small() -> None:
+    assert set(QM9) <= set(shipped())
+    total = 0
+    for name, folder in shipped().items():
+        assert {file.name for file in folder.iterdir()} == {"card.md", "config.yaml", "model.safetensors", "scores.json"}
+        card, figures = (folder / "card.md").read_text(), scores(name)
+        assert card.startswith(f"# {name}\n")
+        assert "medmol fit" in card
+        for figure, value in figures.items():
+            assert value in card, figure
+        total += (folder / "model.safetensors").stat().st_size
+    assert total <= 40e6
+    assert sum((shipped()[name] / "model.safetensors").stat().st_size for name in QM9) <= 25e6
+
+
+@pytest.mark.parametrize("smiles", ["CCOC(C)=O", "CC(O)CC=O"])
+def test_the_map_of_atoms_shows_where_a_bond_was_stretched(smiles: str) -> None:
+    """Each bond to an atom at an end of the molecule in turn, by three tenths: moving that atom changes no other bond."""
+    whole = geometry(smiles)
+    ends = [(i, j) for i, j, _ in whole.bonds.tolist() if (whole.bonds[:, :2] == j).sum() == 1]
+    planted = [stretch_bond(whole, bond, 1.3) for bond in ends]
+    before, *after = load("qm9-chno").atom_scores([whole, *planted], draws=32)
+    assert len(ends) >= 9
+    for bond, nats in zip(ends, after, strict=True):
+        assert nats.argmax() in bond
+        assert nats.max() > 1.5 * before.max()
+        assert nats.sum() > before.sum() + 10
+
+
+def test_samples_are_molecules() -> None:
+    made = load("qm9-chno").sample(24, steps=50, seed=0)
+    found = score_molecules(made, protocol="bonds")
+    assert found.atom_stability.value > 0.8
+    assert found.validity.value > 0.5
+    bare = [replace(molecule, bonds=None, formal_charges=None) for molecule in made]
+    assert score_molecules(bare).atom_stability.value > 0.8
+
+
+def test_likelihood_tells_molecules_from_distorted_ones() -> None:
+    whole = [geometry(smiles) for smiles in ("CCOC(C)=O", "CC(O)CC=O", "OCC1CC1C#N")]
+    noise = np.random.default_rng(0)
+    shaken = [replace(one, positions=one.positions + noise.normal(0, 0.1, one.positions.shape)) for one in whole]
+    one, other = (load("qm9-chno").elbo(molecules, draws=16).total for molecules in (whole, shaken))
+    assert (other - one > 20).all()
+
+
+def test_autoguidance_by_the_early_model_runs_and_changes_the_samples() -> None:
+    model = load("qm9-chno")
+    plain, led = (
+        model.sample(2, steps=4, seed=0, guide=guide)
+        for guide in (None, model.away_from(load("qm9-chno-early"), 2.5))
+    )
+    assert not np.array_equal(plain[0].positions, led[0].positions)
