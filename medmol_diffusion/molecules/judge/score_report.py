@@ -1,5 +1,6 @@
 """The whole judgement of a set of molecules, as tables by one protocol that the terminal, JSON and HTML share."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.hydrogens import missing_hydrogens
 from medmol_diffusion.molecules.judge.cells import NONE, interval, number
 from medmol_diffusion.molecules.judge.distributions import distances
 from medmol_diffusion.molecules.judge.diversity import distance_to_nearest, fingerprints, internal_diversity
@@ -60,7 +62,10 @@ def as_judged(molecules: Sequence[Molecule], protocol: Protocol) -> list[Molecul
 def rules_table(
     molecules: Sequence[Molecule], reference: Sequence[Molecule] | None, protocol: Protocol, seed: int, workers: int = 1
 ) -> ScoreTable:
-    """Stability, validity, connectivity, uniqueness, novelty."""
+    """Stability, validity, connectivity, uniqueness, novelty; warns of molecules without hydrogens."""
+    for name, given in (("", molecules), ("The reference: ", reference or ())):
+        if said := missing_hydrogens(given):
+            warnings.warn(f"{name}{said}.", stacklevel=2)
     if len(molecules) + len(reference or ()) < POOL_PAYS:
         workers = 1
     smiles = None if reference is None else smiles_of(reference, protocol, workers)
