@@ -73,6 +73,6 @@ def test_the_strain_table_says_how_many_could_not_be_relaxed_and_why() -> None:
     borane = Molecule([5, 1, 1, 1], [[0, 0, 0], [1.19, 0, 0], [-0.595, 1.03, 0], [-0.595, -1.03, 0]])
     table = tables([borane, CROWD, borane], None)["strain"]
     assert table.rows == [("none could be relaxed", "-", "-", "-", "-", "0")]
-    said = "0 of 3 molecules relaxed (0 of them not to the end), 2 without MMFF94 parameters, 1 not one sound molecule"
+    said = "0 of 3 relaxed (0 of them not to the end), 2 without MMFF94 parameters, 1 not one sound molecule"
     assert said in table.meaning
-    assert strain_scores([known.WATER, borane]).outcome().startswith("1 of 2 molecules relaxed")
+    assert strain_scores([known.WATER, borane]).outcome().startswith("1 of 2 relaxed")

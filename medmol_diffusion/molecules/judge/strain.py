@@ -83,7 +83,7 @@ class StrainScores:
     def outcome(self) -> str:
         """How many of how many were relaxed, and why the others were not."""
         return (
-            f"{self.relaxed} of {self.relaxed + self.untyped + self.unsound} molecules relaxed ({self.unconverged} of "
+            f"{self.relaxed} of {self.relaxed + self.untyped + self.unsound} relaxed ({self.unconverged} of "
             f"them not to the end), {self.untyped} without MMFF94 parameters, {self.unsound} not one sound molecule"
         )
 
