@@ -113,7 +113,8 @@ class Molecule:
         return chemistry.to_rdkit(self)
 
     def to_sdf(self) -> str:
-        """One SDF record with bonds and properties, ending in $$$$. Impossible valences are written as they stand."""
+        """One SDF record with bonds, charges and properties, ending in $$$$; see formats.sdf.write_sdf for those of a
+        molecule without bonds. Impossible valences are written as they stand."""
         return chemistry.to_mol_block(self) + _sdf_properties(self.properties) + "$$$$\n"
 
     @classmethod

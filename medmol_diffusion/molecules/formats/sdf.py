@@ -44,7 +44,13 @@ def _molecule(record: list[str]) -> Molecule:
 
 
 def write_sdf(molecules: Iterable[Molecule], path: str | Path) -> None:
-    """Write all molecules to one SDF file, which appears whole or not at all."""
+    """Write all molecules to one SDF file, which appears whole or not at all.
+
+    Bonds and formal charges are those a molecule has. One without bonds, as models of positions and elements make, gets
+    bonds by rule 1 from its distances, and where it has no charges either those that chemistry.CHARGED gives to an
+    element of so many bonds: N of 4 and O of 3 are +1, O of 1 and B of 4 are -1, all others 0. These charges are
+    a reading of the geometry, nothing that the model said; they need not add up to the charge of a real molecule.
+    """
     _write((molecule.to_sdf() for molecule in molecules), Path(path))
 
 
