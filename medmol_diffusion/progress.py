@@ -1,16 +1,17 @@
-"""The bar of everything that takes long: a rich one in a terminal, a line a minute elsewhere."""
+"""The bar of everything that takes long: a rich one in a terminal, a line now and then elsewhere."""
 
 from time import monotonic
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-INTERVAL = 60.0
-"""Seconds between the lines of a bar that nobody can see move."""
+FIRST, INTERVAL = 10.0, 60.0
+"""Seconds until the first line of a bar that nobody can see move, and at most between lines: each wait is twice the one
+before."""
 
 
 class Bar(Progress):
-    """One bar on stderr; a context manager.
+    """One bar on stderr; a context manager. In a file, what takes long enough for a line also says when it is done.
 
     Args:
         title: what is done.
@@ -33,11 +34,23 @@ class Bar(Progress):
         )
         self.title, self.total = title, total
         self.item = self.add_task(title, total=total, completed=completed, note="")
-        self.said = monotonic()
+        self.began = self.said = monotonic()
+        self.wait = FIRST
 
     def reach(self, done: int, note: str = "") -> None:
         """``done`` items are done."""
         self.update(self.item, completed=done, note=note)
-        if not self.console.is_terminal and not self.disable and monotonic() - self.said >= INTERVAL:
-            self.said = monotonic()
+        if self._unseen() and monotonic() - self.said >= min(self.wait, INTERVAL):
+            self.said, self.wait = monotonic(), 2 * self.wait
             self.console.print(f"{self.title}: {done} of {self.total or '?'} {note}".rstrip())
+
+    def stop(self) -> None:
+        running = self.live.is_started
+        super().stop()
+        # one that is not transient leaves its last state behind by itself
+        if running and self._unseen() and self.live.transient and self.said > self.began:
+            done = self.tasks[self.item].completed
+            self.console.print(f"{self.title}: {done:.0f} of {self.total or '?'}, {monotonic() - self.began:.0f} s")
+
+    def _unseen(self) -> bool:
+        return not self.console.is_terminal and not self.disable

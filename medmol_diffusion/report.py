@@ -11,20 +11,31 @@ from matplotlib.figure import Figure
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --page: #fbfbfd; --line: #d9dee8; --soft: #5c677d; --accent: #2457c5;
-}
+  --shade: #1c233045; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9f0; --page: #12151c; --line: #2b3242; --soft: #9aa5ba; --accent: #7aa2ff; } }
+  :root { --ink: #e6e9f0; --page: #12151c; --line: #2b3242; --soft: #9aa5ba; --accent: #7aa2ff;
+    --shade: #000c; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { margin: 2.6rem 0 .4rem; font-size: 1.3rem;
   border-bottom: 2px solid var(--line); padding-bottom: .3rem; } h3 { margin: 1.6rem 0 .3rem; font-size: 1.05rem; }
 p { max-width: 46rem; } .soft, figcaption { color: var(--soft); font-size: .9rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .6rem 0 1rem; font-variant-numeric:
-tabular-nums; } th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
-white-space: nowrap; } td:last-child { white-space: normal; min-width: 11rem; color: var(--soft); font-size: .92rem; }
+/* a shadow at the edge beyond which a table goes on: covers that scroll with it hide the shadow at its ends */
+.scroll { overflow-x: auto; margin: .6rem 0 1rem;
+  background: linear-gradient(to right, var(--page) 40%, transparent) left / 2.4rem 100%,
+  linear-gradient(to left, var(--page) 40%, transparent) right / 2.4rem 100%,
+  linear-gradient(to right, var(--shade), transparent) left / .8rem 100%,
+  linear-gradient(to left, var(--shade), transparent) right / .8rem 100%;
+  background-repeat: no-repeat; background-attachment: local, local, scroll, scroll; }
+table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+td:last-child { color: var(--soft); font-size: .92rem; }
+.wordy td:last-child { white-space: normal; min-width: 11rem; }
 th { color: var(--soft); font-weight: 600; font-size: .85rem; }
-@media (max-width: 34rem) { td:last-child { min-width: 3rem; } }
+@media (max-width: 34rem) { table { font-size: .85rem; } th, td { padding-right: .7rem; }
+  th:first-child, td:first-child { position: sticky; left: 0; max-width: 8.5rem; white-space: normal;
+    background: var(--page); } }
 figure { margin: 1rem 0; } img, svg { max-width: 100%; height: auto; border-radius: 6px; }
 figure svg { background: #fff; border: 1px solid var(--line); }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 0 1.2rem; }
@@ -32,6 +43,8 @@ figure.plot { margin: .5rem 0; } figure.plot svg { background: none; border: 0; 
 .plot .fill { fill: var(--accent); opacity: .45; } .plot .line { fill: none; stroke: var(--ink); stroke-width: 1.5; }
 .plot .axis { stroke: var(--line); } .plot text { fill: var(--soft); font-size: 11px; }
 """
+WORDY = 20
+"""Letters from which on the last cells of a table are sentences, and are broken into lines."""
 
 
 class Report:
@@ -50,7 +63,9 @@ class Report:
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        self._parts.append(f"<div class='scroll'><table><tr>{head}</tr>{body}</table></div>")
+        words = " class='wordy'" if any(len(row[-1]) > WORDY for row in rows) else ""
+        # focus lets the arrow keys scroll it
+        self._parts.append(f"<div class='scroll' tabindex='0'><table{words}><tr>{head}</tr>{body}</table></div>")
 
     def png(self, data: bytes, caption: str) -> None:
         source = base64.b64encode(data).decode()

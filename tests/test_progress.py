@@ -17,6 +17,29 @@ def test_without_a_terminal_a_line_says_how_far_it_is(
     assert "sampling: 4 of 10 loss 0.5" in capsys.readouterr().err
 
 
+def lines_at(seconds: list[float], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What a bar says that is told of one more item at each of these times."""
+    now = [0.0]
+    monkeypatch.setattr(progress, "monotonic", lambda: now[0])
+    capsys.readouterr()
+    with Bar("sampling", len(seconds), transient=True) as bar:
+        for done, time in enumerate(seconds):
+            now[0] = time
+            bar.reach(done + 1)
+    return [line for line in capsys.readouterr().err.splitlines() if line]
+
+
+def test_lines_come_soon_and_then_more_rarely_and_the_end_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = lines_at([float(second) for second in range(1, 251)], monkeypatch, capsys)
+    assert found == [
+        *(f"sampling: {second} of 250" for second in (10, 30, 70, 130, 190, 250)),
+        "sampling: 250 of 250, 250 s",
+    ]
+    assert lines_at([1.0, 9.0], monkeypatch, capsys) == []
+
+
 def test_a_disabled_bar_is_silent(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
     with Bar("training", None, disable=True) as bar:

@@ -36,6 +36,16 @@ def test_a_report_is_self_contained_and_escapes_what_it_shows(tmp_path: Path) ->
     assert "&lt;script&gt;alert(1)" in page
 
 
+def test_only_a_table_that_ends_in_sentences_is_as_wide_as_they_need(tmp_path: Path) -> None:
+    report = Report("x", "y")
+    report.table(["score", "n"], [["a", "5"]])
+    report.table(["term", "what it is"], [["a", "b"], ["prior", "how far the end is from noise"]])
+    report.table(["empty"], [])
+    page = report.write(tmp_path / "x.html").read_text(encoding="utf-8")
+    assert [part.split(">")[0] for part in page.split("<table")[1:]] == ["", " class='wordy'", ""]
+    assert page.count("<div class='scroll' tabindex='0'>") == 3
+
+
 def test_depictions_show_valid_and_invalid_molecules() -> None:
     water = Molecule(np.array([8, 1, 1]), np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
     crowd = Molecule(

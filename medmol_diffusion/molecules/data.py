@@ -208,8 +208,9 @@ class MoleculeData(MoleculeSource):
 
     Options: MoleculeSource. Records that cannot be used are counted, skipped and warned of. What is larger than
     IN_MEMORY is read once, into a memory-mapped cache, and so is anything when cache_dir is given. group_by keeps
-    together in a split what is equal in it: a field, "name", or "scaffold". conformers keeps that many of each
-    molecule, the lowest in energy, where the layout is one of ensembles (GEOM's msgpack).
+    together in a split what is equal in it: a field, "name", "smiles" (canonical, computed where the source does not
+    say it) or "scaffold". conformers keeps that many of each molecule, the lowest in energy, where the layout is one of
+    ensembles (GEOM's msgpack).
     """
 
     def __init__(

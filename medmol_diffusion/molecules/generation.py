@@ -1,5 +1,6 @@
 """Molecules made by a model: drawn anew, varied, or grown round fixed atoms, in batches of one size."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +16,7 @@ from medmol_diffusion.molecules.condition import Asked
 from medmol_diffusion.molecules.features import pack
 from medmol_diffusion.molecules.formula import atoms_of, counts_of
 from medmol_diffusion.molecules.fragment import Fixed, Fragment
+from medmol_diffusion.molecules.hydrogens import missing_hydrogens
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 from medmol_diffusion.molecules.perceive import perceived
 from medmol_diffusion.training.solver import Guide, Solver
@@ -125,13 +127,16 @@ class Generator:
         resamples: int,
         jump: int,
     ) -> list[Molecule]:
-        """Molecules round fixed atoms, which come first."""
+        """Molecules round fixed atoms, which come first; warns of missing hydrogens, unless sizes are said."""
         own, count = sizes_of(molecules), len(molecules)
         for name, given in (("fixed", fixed), ("sizes", own if sizes is None or sizes == "drawn" else sizes)):
             if len(given) != count:
                 raise InputError(f"{name} has {len(given)} entries for {count} molecules: give one for each")
         condition = self._condition(count, properties, _each(composition, count, "composition"))
         solver, streams, model = self._solver(), self._streams(count), self.model
+        planned = not (sizes is None or sizes == "drawn")  # new atoms may be the hydrogens that a scaffold lacks
+        if not planned and 1 in model.layout.elements and (said := missing_hydrogens(molecules)):
+            warnings.warn(f"{said}.", stacklevel=2)
         fragments = [Fragment.of(molecule, marked) for molecule, marked in zip(molecules, fixed, strict=True)]
         held = torch.tensor([len(fragment) for fragment in fragments])
         if sizes == "drawn":

@@ -10,13 +10,15 @@ import numpy as np
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
+from medmol_diffusion.molecules.judge.cells import interval, number
 from medmol_diffusion.molecules.judge.verdict import COLUMNS, Protocol, check_protocol, identity, verdicts
 from medmol_diffusion.molecules.molecule import Molecule
 
 
 @dataclass(frozen=True)
 class Score:
-    """A fraction, what it is a fraction of (n), and its 95% bootstrap interval over molecules."""
+    """A fraction, what it is a fraction of (n), and its 95% bootstrap interval over molecules, NaN where there is
+    none."""
 
     value: float
     low: float
@@ -55,8 +57,8 @@ class MoleculeScores:
         """
         for name, score in self._scores().items():
             if score is not None and (name != "unknown_elements" or score.value > 0):
-                interval = f"{100 * score.low:.1f} - {100 * score.high:.1f}"
-                yield name.replace("_", " "), f"{100 * score.value:.1f} %", interval, str(score.n)
+                limits = interval(100 * score.low, 100 * score.high, ".1f")
+                yield name.replace("_", " "), number(100 * score.value, ".1f", "%"), limits, str(score.n)
 
     def _scores(self) -> dict[str, Score | None]:
         return {name: value for name, value in vars(self).items() if name != "protocol"}

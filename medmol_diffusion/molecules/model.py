@@ -1,6 +1,6 @@
 """MoleculeDiffusion: the layout, the network, the size distribution and the core, composed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -212,14 +212,15 @@ class MoleculeDiffusion(DiffusionModel):
             error = error + (self.bond_weight if name == "bonds" else self.element_weight) * divergence
         return error
 
-    def observed(self, batch: "MoleculeBatch | list[Molecule]") -> Observed:
-        """What -log p(molecule) reads, and its own term size = -log p(N).
+    def observed(self, batch: "MoleculeBatch | Molecule | Sequence[Molecule]") -> Observed:
+        """What -log p(molecule) reads, of a batch, molecules or one molecule, and its own term size = -log p(N).
 
         Positions count 3 (N - 1) degrees of freedom. With T = 1000 the bound is the recipe of EDM (Hoogeboom et al.
         2022).
 
         Raises:
-            InputError: an element is not in the model's vocabulary, or a molecule is larger than max_atoms.
+            InputError: no molecules or something else, an element that is not in the model's vocabulary, or a molecule
+                larger than max_atoms.
         """
         batch = self._batch(batch)
         largest = int(batch.num_atoms.max())
@@ -233,7 +234,7 @@ class MoleculeDiffusion(DiffusionModel):
         terms = {"log_volume": torch.zeros_like(size), "size": size}
         return Observed(space, x, self.layout.observation(), data, batch.index, terms)
 
-    def observed_with_condition(self, batch: "MoleculeBatch | list[Molecule]") -> Observed:
+    def observed_with_condition(self, batch: "MoleculeBatch | Molecule | Sequence[Molecule]") -> Observed:
         """What -log p(molecule | its own properties and composition) reads; a value that is missing is not told.
 
         p(N) stands in for p(N | properties). A composition says N, and the size term is zero.
@@ -243,15 +244,15 @@ class MoleculeDiffusion(DiffusionModel):
         terms = seen.terms | ({"size": torch.zeros_like(seen.terms["size"])} if conditioning.elements else {})
         return replace(seen, condition=conditioning.encode(conditioning.of(batch)), terms=terms)
 
-    def _batch(self, batch: "MoleculeBatch | list[Molecule]") -> MoleculeBatch:
-        if not len(batch):
-            raise InputError("no molecules are given: at least one is needed for a likelihood")
-        return MoleculeBatch.collate(batch).to(self.device) if isinstance(batch, list) else batch
+    def _batch(self, batch: "MoleculeBatch | Molecule | Sequence[Molecule]") -> MoleculeBatch:
+        if isinstance(batch, MoleculeBatch):
+            return batch if len(batch) else self._batch([])
+        return MoleculeBatch.collate(_listed(batch)).to(self.device)
 
     @torch.no_grad()
     def atom_scores(
         self,
-        molecules: "MoleculeBatch | list[Molecule]",
+        molecules: "MoleculeBatch | Molecule | Sequence[Molecule]",
         transitions: int = 0,
         draws: int | None = 64,
         seed: int = 0,
@@ -263,7 +264,7 @@ class MoleculeDiffusion(DiffusionModel):
         molecule add up to its diffusion term at the same transitions, draws and seed.
 
         Args:
-            molecules: in one list, or a batch.
+            molecules: in one list, or a batch, or one molecule.
             transitions, draws, seed: as for ``elbo``; the times differ by molecule, so few draws make a rough map.
             pair_budget: the largest sum of N^2 in one batch.
 
@@ -272,6 +273,7 @@ class MoleculeDiffusion(DiffusionModel):
         """
         if isinstance(molecules, MoleculeBatch):
             return self._atom_scores(molecules, transitions, draws, seed)
+        molecules = _listed(molecules)
         sizes, found = sizes_of(molecules), [np.zeros(0)] * len(molecules)
         for rows in batches_of_size(sizes, pair_budget):
             batch = MoleculeBatch.collate([molecules[row] for row in rows.tolist()], rows.tolist()).to(self.device)
@@ -413,3 +415,13 @@ class MoleculeDiffusion(DiffusionModel):
         """
         made = Generator(self, steps, sampler, seed, spacing, pair_budget, progress, guide, guidance, interval)
         return made.inpaint(molecules, fixed, sizes, properties, composition, resamples, jump)
+
+
+def _listed(molecules: Any) -> list[Molecule]:
+    """One molecule or several as a list; raises InputError for none, and for anything else."""
+    found = list(molecules) if isinstance(molecules, Iterable) else [molecules]
+    if not found:
+        raise InputError("no molecules are given: at least one is needed for a likelihood")
+    if strange := next((one for one in found if not isinstance(one, Molecule)), None):
+        raise InputError(f"a {type(strange).__name__} has no likelihood: give Molecules, or a MoleculeBatch")
+    return found

@@ -83,11 +83,16 @@ class Molecule:
     def from_rdkit(cls, mol: "Mol") -> "Molecule":
         """The molecule of an RDKit Mol: its first conformer, its explicit hydrogens, bonds, charges and properties.
 
-        Raises InputError without a conformer, and for bonds that are not single, double, triple or aromatic.
+        Raises InputError without a conformer, for a drawing (a conformer that says it is 2-D, with z = 0 throughout),
+        and for bonds that are not single, double, triple or aromatic.
         """
         name = mol.GetProp("_Name") if mol.HasProp("_Name") else ""
         if mol.GetNumConformers() == 0:
             raise InputError(f"Molecule {name!r} has no 3-D coordinates: embed it before use.")
+        conformer = mol.GetConformer()
+        positions = conformer.GetPositions()
+        if not conformer.Is3D() and not positions[:, 2].any():
+            raise InputError(f"Molecule {name!r} is a 2-D drawing: embed it in 3-D before use.")
         bonds = []
         for bond in mol.GetBonds():
             order = AROMATIC if bond.GetIsAromatic() else bond.GetBondTypeAsDouble()
@@ -96,7 +101,7 @@ class Molecule:
             bonds.append((*sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())), int(order)))
         return cls(
             atomic_numbers=np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64),
-            positions=mol.GetConformer().GetPositions(),
+            positions=positions,
             bonds=np.array(sorted(bonds), dtype=np.int64).reshape(-1, 3),
             formal_charges=np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()], dtype=np.int64),
             name=name,
@@ -108,7 +113,8 @@ class Molecule:
         return chemistry.to_rdkit(self)
 
     def to_sdf(self) -> str:
-        """One SDF record with bonds and properties, ending in $$$$. Impossible valences are written as they stand."""
+        """One SDF record with bonds, charges and properties, ending in $$$$; see formats.sdf.write_sdf for those of a
+        molecule without bonds. Impossible valences are written as they stand."""
         return chemistry.to_mol_block(self) + _sdf_properties(self.properties) + "$$$$\n"
 
     @classmethod

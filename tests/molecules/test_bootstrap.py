@@ -66,6 +66,40 @@ def test_all_or_nothing_has_the_exact_binomial_limit(n):
     assert bootstrap.fraction(few, few)[0] == pytest.approx(0.025)
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_or_two_molecules_have_no_interval_but_the_exact_one_of_all_or_nothing(n):
+    """A resample of one value is that value: percentiles would have no width, and call the mean certain."""
+    bootstrap, ones, some = Bootstrap(n), np.ones(n), np.arange(1.0, n + 1)
+    assert np.isnan(bootstrap.ratio(some, ones)).all()
+    assert np.isnan(bootstrap.interval(lambda weights: weights @ some)).all()
+    assert np.isnan(bootstrap.centred(1.0, lambda weights: weights @ some)).all()
+    part = np.stack([ones, 0 * ones, ones / 2], axis=1)
+    limits = bootstrap.fraction(part, np.stack([ones] * 3, axis=1))
+    exact = [binomtest(k, n).proportion_ci(0.95, "exact") for k in (n, 0)]
+    np.testing.assert_allclose(limits[:, 0], [exact[0].low, 1])
+    np.testing.assert_allclose(limits[:, 1], [0, exact[1].high])
+    assert np.isnan(limits[:, 2]).all()
+
+
+def test_a_fraction_of_fewer_than_three_that_count_has_no_interval():
+    whole = np.array([1, 1, 0, 0, 0])
+    assert np.isnan(Bootstrap(5).fraction(np.array([1, 0, 0, 0, 0]), whole)).all()
+
+
+def test_the_centred_interval_is_the_spread_of_the_draws_put_round_the_value():
+    values = np.random.default_rng(4).normal(size=500)
+    bootstrap = Bootstrap(500, draws=2000)
+
+    def lifted(weights):
+        return float(weights @ values / 500 + 7)
+
+    low, high = bootstrap.centred(3.0, lifted)
+    exact = 1.959964 * values.std() / 500**0.5
+    assert (low, high) == (pytest.approx(3 - exact, abs=0.1 * exact), pytest.approx(3 + exact, abs=0.1 * exact))
+    assert bootstrap.centred(0.0, lifted)[0] == 0
+    assert np.isnan(bootstrap.centred(1.0, lambda weights: float("nan"))).all()
+
+
 @pytest.mark.parametrize("options", [{"size": 0}, {"size": 2, "draws": 0}, {"size": 2, "level": 1.0}])
 def test_what_cannot_be_drawn_is_refused(options):
     with pytest.raises(ValueError, match=r"at least 1|between 0 and 1"):

@@ -127,6 +127,14 @@ def test_extended_xyz_puts_columns_where_properties_says_and_refuses_a_crystal(t
     assert ["periodic" in bad[0].reason, "names no species" in bad[1].reason] == [True, True]
 
 
+def test_extxyz_is_a_suffix_of_xyz(tmp_path):
+    text = known.WATER.to_xyz() + known.METHANE.to_xyz()
+    (tmp_path / "a.extxyz").write_text(text)
+    (tmp_path / "b.extxyz.gz").write_bytes(gzip.compress(text.encode()))
+    for path, count in ((tmp_path / "a.extxyz", 2), (tmp_path / "b.extxyz.gz", 2), (tmp_path, 4)):
+        assert len(read_molecules(path)[0]) == count
+
+
 def edm_array(folder, sizes=(3, 3, 2, 4)):
     """Two conformers of one molecule, then two others, as EDM lays them out."""
     draw = np.random.default_rng(0)

@@ -418,3 +418,15 @@ def test_a_sampler_may_be_a_stepper_and_sizes_a_list() -> None:
             made.sample(2, steps=3, sizes=sizes)
     with pytest.raises(InputError, match="no molecules are given"):
         made.elbo([])
+
+
+def test_a_likelihood_takes_one_molecule_several_or_a_batch() -> None:
+    made, several = model(torch.float32), molecules()
+    together = made.elbo(several, 5, 2).total
+    torch.testing.assert_close(made.elbo(tuple(several), 5, 2).total, together)
+    torch.testing.assert_close(made.elbo(several[0], 5, 2).total, made.elbo(several[:1], 5, 2).total)
+    (scores,) = made.atom_scores(several[0], draws=2)
+    np.testing.assert_array_equal(scores, made.atom_scores(several[:1], draws=2)[0])
+    for strange in (several[0].to_rdkit(), "CCO", (several, [])):
+        with pytest.raises(InputError, match="has no likelihood: give Molecules, or a MoleculeBatch"):
+            made.elbo(strange)

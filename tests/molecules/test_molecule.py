@@ -96,6 +96,33 @@ def test_flat_drawings_are_not_molecules_in_space(tmp_path):
     assert "2-D" in record.reason
 
 
+def test_flat_molecules_are_molecules_and_a_flag_of_2d_alone_makes_no_drawing(tmp_path):
+    water = known.WATER.to_sdf().split("\n")
+    unsaid = [*water]
+    unsaid[1] = water[1][:20]
+    deep = known.METHANE.to_sdf().split("\n")
+    deep[1] = deep[1][:20] + "2D"
+    (tmp_path / "a.sdf").write_text("\n".join(unsaid) + "\n".join(deep))
+    (flat, methane), bad = read_molecules(tmp_path / "a.sdf")
+    assert bad == []
+    same_atoms(flat, known.WATER, 1e-4)
+    same_atoms(methane, known.METHANE, 1e-4)
+
+
+def test_a_record_without_atoms_is_reported(tmp_path):
+    (tmp_path / "a.sdf").write_text(
+        "none\n\n\n  0  0  0  0  0  0            999 V2000\nM  END\n$$$$\n" + known.WATER.to_sdf()
+    )
+    (water,), (record,) = read_molecules(tmp_path / "a.sdf")
+    assert (water.name, record.index, record.name) == ("water", 0, "none")
+
+
+def test_private_notes_of_rdkit_are_no_properties(tmp_path):
+    note = ">  <_FileComments>\nfrom a.xyz\n\n>  <energy>\n-1.5\n\n$$$$"
+    (tmp_path / "a.sdf").write_text(known.WATER.to_sdf().replace("$$$$", note))
+    assert read_molecules(tmp_path / "a.sdf")[0][0].properties == {"energy": -1.5}
+
+
 def test_gzip_is_read_and_a_cut_one_is_named(tmp_path):
     data = gzip.compress((known.WATER.to_sdf() * 50).encode())
     (tmp_path / "a.sdf.gz").write_bytes(data)
@@ -189,6 +216,18 @@ def test_from_rdkit_needs_a_conformer():
 
     with pytest.raises(InputError, match="no 3-D coordinates"):
         Molecule.from_rdkit(Chem.MolFromSmiles("CC"))
+
+
+def test_from_rdkit_refuses_a_drawing_and_takes_a_flat_molecule():
+    from rdkit import Chem
+    from rdkit.Chem import rdDepictor
+
+    mol = Chem.AddHs(Chem.MolFromSmiles("CC"))
+    mol.SetProp("_Name", "ethane")
+    rdDepictor.Compute2DCoords(mol)
+    with pytest.raises(InputError, match="'ethane' is a 2-D drawing: embed it in 3-D before use"):
+        Molecule.from_rdkit(mol)
+    same_atoms(Molecule.from_rdkit(known.BENZENE.to_rdkit()), known.BENZENE, 1e-12)
 
 
 def test_a_batch_pads_and_gives_its_molecules_back():

@@ -10,6 +10,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import Molecule, write_sdf
 from medmol_diffusion.molecules.data import EnumeratedData, MoleculeData
 from medmol_diffusion.molecules.scaffold import scaffold
+from medmol_diffusion.molecules.smiles import canonical_smiles
 from medmol_diffusion.molecules.split import draw
 from tests.conftest import random_molecules, write_npz
 from tests.molecules.test_molecule import embedded
@@ -103,6 +104,33 @@ def test_the_scaffold_is_the_rings_and_what_links_them(tmp_path):
     write_sdf([embedded(s) for s in ("Cc1ccccc1", "CCO", "Oc1ccccc1", "C1CCC1")], tmp_path / "a.sdf")
     data = MoleculeData(str(tmp_path / "a.sdf"), group_by="scaffold")
     assert data.load().group.tolist() == [0, 1, 0, 3]
+
+
+def test_smiles_are_computed_and_tell_molecules_apart_however_they_are_written(tmp_path):
+    written = [embedded(s) for s in ("OCC", "c1ccccc1", "CCO", "C[C@H](N)O", "C[C@@H](N)O")]
+    bare = Molecule(written[0].atomic_numbers[::-1], written[0].positions[::-1])  # in another order, of rule 1
+    told = Molecule([6, 6, 8], np.eye(3) * 5, properties={"smiles": "[CH3][CH2][OH]"})  # of its own field
+    crowd = Molecule([6, 1, 1, 1, 1, 1], [[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1]])
+    found = [canonical_smiles(one) for one in [*written, bare, told, crowd]]
+    assert found == ["CCO", "c1ccccc1", "CCO", "CC(N)O", "CC(N)O", "CCO", "CCO", ""]
+    write_sdf([*written, crowd, crowd], tmp_path / "a.sdf")
+    data = MoleculeData(str(tmp_path / "a.sdf"), group_by="smiles")
+    assert data.load().group.tolist() == [0, 1, 0, 3, 3, 5, 6]
+
+
+def test_a_field_that_is_no_smiles_is_not_believed():
+    one = embedded("CCO")
+    one.properties["smiles"] = "ethanol?"
+    assert canonical_smiles(one) == "CCO"
+
+
+def test_medmol_split_groups_by_computed_smiles(tmp_path):
+    write_sdf([embedded(smiles) for smiles in ("CCO", "CO", "OCC", "CN", "OC", "CC")], tmp_path / "a.sdf")
+    main(["split", str(tmp_path / "a.sdf"), "-o", str(tmp_path / "s.json"), "--group-by", "smiles", "--test", "0.25"])
+    content = json.loads((tmp_path / "s.json").read_text())
+    parts = [set(content[part]) for part in PARTS]
+    assert all(pair <= part or not pair & part for part in parts for pair in ({0, 2}, {1, 4}))
+    assert sorted(set.union(*parts)) == list(range(6))
 
 
 def test_the_embedded_data_can_be_split_by_file(tmp_path, monkeypatch):

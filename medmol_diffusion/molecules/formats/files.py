@@ -16,10 +16,11 @@ from medmol_diffusion.molecules.formats import geom, npz, qm9, sdf, xyz
 from medmol_diffusion.molecules.formats.record import BadRecord, Record, build, number_or_text
 from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.molecules.scaffold import scaffold
+from medmol_diffusion.molecules.smiles import canonical_smiles
 
-TEXT = {".sdf": sdf.records, ".xyz": xyz.records}
+TEXT = {".sdf": sdf.records, ".xyz": xyz.records, ".extxyz": xyz.records}
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2")
-SUFFIXES = (".sdf", ".sdf.gz", ".xyz", ".xyz.gz", ".npz", ".npy", ".msgpack", *ARCHIVES)
+SUFFIXES = (".sdf", ".sdf.gz", ".xyz", ".xyz.gz", ".extxyz", ".extxyz.gz", ".npz", ".npy", ".msgpack", *ARCHIVES)
 CONFORMERS = 30
 """Of each molecule, where the layout says which conformers are of one molecule: EDM's choice for GEOM-Drugs."""
 CHUNK = 2048
@@ -105,8 +106,9 @@ def records(path: Path, conformers: int = CONFORMERS) -> Iterator[Record]:
 def chunks(path: Path, group_by: str | None = None, conformers: int = CONFORMERS) -> Iterator[FlatMolecules]:
     """Every usable molecule of a path as flat arrays, a few thousand at a time: memory stays flat.
 
-    group_by keeps together in a split what is equal in it: a column or field, "name", or "scaffold" (Bemis-Murcko); by
-    default what the layout calls one molecule. Raises InputError when no record has it.
+    group_by keeps together in a split what is equal in it: a column or field, "name", "smiles" (canonical, see
+    smiles.py) or "scaffold" (Bemis-Murcko); by default what the layout calls one molecule. Raises InputError when no
+    record has it.
     """
     if group_by is None and suffix(path) == ".npz" and path.is_file():
         yield from npz.chunks(path)
@@ -131,13 +133,20 @@ def chunks(path: Path, group_by: str | None = None, conformers: int = CONFORMERS
         flat = FlatMolecules.of(molecules, index, group)
         yield replace(flat, records=len(batch), skipped=len(faults), faults=tuple(faults[:SHOWN]))
     if not grouped:
-        raise InputError(f"No record of {path} has {group_by!r}: group_by names a field, 'name' or 'scaffold'.")
+        raise InputError(
+            f"No record of {path} has {group_by!r}: group_by names a field, 'name', 'smiles' or 'scaffold'."
+        )
 
 
 def _key(molecule: Molecule, group_by: str) -> str:
-    if group_by == "name":
-        return molecule.name
-    return scaffold(molecule) if group_by == "scaffold" else str(molecule.properties.get(group_by, ""))
+    match group_by:
+        case "name":
+            return molecule.name
+        case "smiles":
+            return canonical_smiles(molecule)
+        case "scaffold":
+            return scaffold(molecule)
+    return str(molecule.properties.get(group_by, ""))
 
 
 def _lines(path: Path) -> Iterator[str]:

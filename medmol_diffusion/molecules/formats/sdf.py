@@ -29,19 +29,28 @@ def records(lines: Iterable[str]) -> Iterator[Record]:
 
 
 def _molecule(record: list[str]) -> Molecule:
-    if len(record) > 1 and record[1][20:22] == "2D":
-        raise InputError("The record has 2-D coordinates only: embed the molecule in 3-D.")
-    molecule = Molecule.from_rdkit(chemistry.from_mol_block("\n".join(record)))
+    mol = chemistry.from_mol_block("\n".join(record))
+    # RDKit takes a flat record without a flag for a drawing, but water and benzene are flat: it must say so
+    if mol.GetNumConformers() and record[1][20:22] != "2D":
+        mol.GetConformer().Set3D(True)
+    molecule = Molecule.from_rdkit(mol)
     if molecule.num_atoms > 1 and not np.ptp(molecule.positions, axis=0).any():
         raise InputError("The record puts all atoms at one point: embed the molecule in 3-D.")
     for place, line in enumerate(record):
-        if line.startswith(">") and (header := re.match(r">.*<([^>]+)>", line)) and place + 1 < len(record):
+        # a field that begins with "_" is RDKit's own note of where a molecule came from
+        if line.startswith(">") and (header := re.match(r">.*<([^>_][^>]*)>", line)) and place + 1 < len(record):
             molecule.properties[header[1]] = number_or_text(record[place + 1].strip())
     return molecule
 
 
 def write_sdf(molecules: Iterable[Molecule], path: str | Path) -> None:
-    """Write all molecules to one SDF file, which appears whole or not at all."""
+    """Write all molecules to one SDF file, which appears whole or not at all.
+
+    Bonds and formal charges are those a molecule has. One without bonds, as models of positions and elements make, gets
+    bonds by rule 1 from its distances, and where it has no charges either those that chemistry.CHARGED gives to an
+    element of so many bonds: N of 4 and O of 3 are +1, O of 1 and B of 4 are -1, all others 0. These charges are
+    a reading of the geometry, nothing that the model said; they need not add up to the charge of a real molecule.
+    """
     _write((molecule.to_sdf() for molecule in molecules), Path(path))
 
 

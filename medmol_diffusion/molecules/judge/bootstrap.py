@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 _BLOCK = 2**21  # weights held at once
+FEWEST = 3
+"""Molecules from which on the spread of resamples says anything: those of one molecule are all alike, those of two of
+three kinds."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,8 @@ class Bootstrap:
     """The draws of one set: its molecules resampled with replacement, the same draws for everything measured on it.
 
     A draw gives molecule m the weight w_m, how often it was drawn: w ~ Multinomial(size; 1/size, ..., 1/size), so that
-    the weights of a draw add up to size. An interval is that of the percentiles over the draws (Efron 1979).
+    the weights of a draw add up to size. An interval is that of the percentiles over the draws (Efron 1979); of fewer
+    than FEWEST molecules there is none, and its limits are NaN.
     Memory is flat: the weights follow from the seed and are made again, a block at a time, wherever they are needed.
 
     Attributes:
@@ -52,7 +56,16 @@ class Bootstrap:
 
         Draws for which a number is NaN (nothing to divide by) are left out; NaN where all of them are.
         """
-        return self._limits(np.array([statistic(row) for block in self.weights() for row in block], dtype=np.float64))
+        return self._limits(self._drawn(statistic))
+
+    def centred(self, value: float, statistic: Callable[[np.ndarray], float]) -> np.ndarray:
+        r"""(2,) low and high of a distance, cut at 0: value + percentiles of $d_b - \bar d$ over the draws $d_b$.
+
+        Every draw adds its own noise to a distance, which lifts all of them: only their spread about their mean counts.
+        """
+        drawn = self._drawn(statistic)
+        known = drawn[~np.isnan(drawn)]
+        return np.maximum(self._limits(drawn) - known.mean() + value, 0) if len(known) else np.full(2, np.nan)
 
     def ratio(self, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         r"""(2, ...) low and high of a ratio of sums $\sum_m w_m\,part_m / \sum_m w_m\,whole_m$.
@@ -74,15 +87,20 @@ class Bootstrap:
         """
         limits = self.ratio(part, whole)
         count = np.count_nonzero(whole, axis=0)
-        limit = ((1 - self.level) / 2) ** (1 / np.maximum(count, 1))
         parts, wholes = np.sum(part, axis=0), np.sum(whole, axis=0)
-        limits[0] = np.where((parts == wholes) & (count > 0), limit, limits[0])
-        limits[1] = np.where((parts == 0) & (count > 0), 1 - limit, limits[1])
+        all_of_it, nothing = (parts == wholes) & (count > 0), (parts == 0) & (count > 0)
+        limits[:, count < FEWEST] = np.nan
+        limit = ((1 - self.level) / 2) ** (1 / np.maximum(count, 1))
+        limits[:, all_of_it] = np.stack([limit, np.ones_like(limit)])[:, all_of_it]
+        limits[:, nothing] = np.stack([np.zeros_like(limit), 1 - limit])[:, nothing]
         return limits
+
+    def _drawn(self, statistic: Callable[[np.ndarray], np.ndarray | float]) -> np.ndarray:
+        return np.array([statistic(row) for block in self.weights() for row in block], dtype=np.float64)
 
     def _limits(self, drawn: np.ndarray) -> np.ndarray:
         tail = (1 - self.level) / 2
-        known = ~np.isnan(drawn).all(axis=0)
+        known = ~np.isnan(drawn).all(axis=0) & (self.size >= FEWEST)
         limits = np.full((2, *drawn.shape[1:]), np.nan)
         limits[:, known] = np.nanquantile(drawn[:, known], [tail, 1 - tail], axis=0)
         return limits

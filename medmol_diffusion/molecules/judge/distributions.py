@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
+from medmol_diffusion.molecules.judge.bootstrap import FEWEST, Bootstrap
+from medmol_diffusion.molecules.judge.cells import interval, number
 from medmol_diffusion.molecules.judge.geometry import Geometry, Values, measure, type_name
 from medmol_diffusion.molecules.judge.wasserstein import Transport
 from medmol_diffusion.molecules.molecule import Molecule
@@ -44,7 +45,8 @@ class Distance:
         name, unit: of the quantity.
         value: by type, weighted by the reference's frequencies (see the module); of all values as they are for the
             number of atoms.
-        low, high: a 95% interval of the value over the molecules, the reference held fixed.
+        low, high: a 95% interval of the value over the molecules, the reference held fixed; NaN where fewer than FEWEST
+            (bootstrap.py) of them have such values.
         floor: the same figure of reference molecules against the rest of the reference; NaN when it has fewer than 2.
         pooled: W1 of all values in one heap, whatever their type.
         covered: the share of the reference's values whose type the molecules have; the weights are of these alone.
@@ -65,8 +67,8 @@ class Distance:
 
     def row(self) -> tuple[str, ...]:
         """name, value with its unit, interval, floor, all in one heap, share covered, n."""
-        cells = (f"{self.value:.4g} {self.unit}", f"{self.low:.4g} - {self.high:.4g}", f"{self.floor:.4g}")
-        return (self.name, *cells, f"{self.pooled:.4g}", f"{100 * self.covered:.1f} %", str(self.n))
+        figures = (number(self.value, unit=self.unit), interval(self.low, self.high), number(self.floor))
+        return (self.name, *figures, number(self.pooled), number(100 * self.covered, ".1f", "%"), str(self.n))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
@@ -82,8 +84,7 @@ def distances(
 ) -> list[Distance]:
     """The distance of every quantity from the reference's; bonds are the stored ones, or else those of rule 1.
 
-    The interval: every draw of the bootstrap adds its own noise to a distance, which lifts all of them, so their spread
-    about their mean is put round the value (and cut at 0). Raises InputError when either set is empty.
+    The intervals are Bootstrap.centred. Raises InputError when either set is empty.
     """
     if not molecules or not reference:
         raise InputError("Distances of distributions need molecules and a reference set: one of them is empty.")
@@ -140,7 +141,7 @@ def _wasserstein(
         name,
         unit,
         value,
-        *_interval(value, bootstrap, by_type),
+        *_limits(bootstrap.centred(value, by_type), a.owner),
         floor,
         Transport(a.value, a.owner, b.value, period).distance(),
         float(shares.sum()),
@@ -166,13 +167,6 @@ def _shares(values: Values) -> dict[int, float]:
     """The share of every type, most frequent first."""
     kinds, counts = np.unique(values.type, return_counts=True)
     return {int(kinds[i]): float(counts[i] / counts.sum()) for i in np.argsort(-counts, kind="stable")}
-
-
-def _interval(value: float, bootstrap: Bootstrap, statistic: Callable[[np.ndarray], float]) -> tuple[float, float]:
-    drawn = np.array([statistic(row) for block in bootstrap.weights() for row in block])
-    tail = (1 - bootstrap.level) / 2
-    low, high = np.nanquantile(drawn, [tail, 1 - tail]) - np.nanmean(drawn) + value
-    return max(float(low), 0.0), float(high)
 
 
 def _total_variation(
@@ -202,8 +196,14 @@ def _total_variation(
         for number in present
     )
     covered = float(shares[counts > 0].sum())
-    interval = _interval(value, bootstrap, variation)
-    yield Distance("atom types", "of atoms", value, *interval, floor, value, covered, int(counts.sum()), types)
+    limits = _limits(bootstrap.centred(value, variation), ours.atoms.owner)
+    yield Distance("atom types", "of atoms", value, *limits, floor, value, covered, int(counts.sum()), types)
+
+
+def _limits(drawn: np.ndarray, owner: np.ndarray) -> tuple[float, float]:
+    """Low and high; NaN where the values are of fewer than FEWEST molecules, however many the set has."""
+    low, high = drawn if len(np.unique(owner)) >= FEWEST else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 def _element_counts(geometry: Geometry) -> np.ndarray:

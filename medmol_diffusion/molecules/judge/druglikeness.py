@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medmol_diffusion.molecules.judge.cells import number
 from medmol_diffusion.molecules.judge.pool import each
 from medmol_diffusion.molecules.judge.strain import Figure, figure
 from medmol_diffusion.molecules.judge.wasserstein import wasserstein
@@ -27,9 +28,8 @@ class PropertyScore:
 
     def row(self) -> tuple[str, ...]:
         """name and unit, mean, its interval, median, the reference's mean, W1, n."""
-        name, median, _, mean, interval, n = self.figure.row()
-        beside = ("" if one is None else f"{one:.4g}" for one in (self.reference_mean, self.wasserstein))
-        return (name, mean, interval, median, *beside, n)
+        name, median, _, mean, limits, n = self.figure.row()
+        return (name, mean, limits, median, number(self.reference_mean), number(self.wasserstein), n)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -15,6 +15,7 @@ import numpy as np
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
+from medmol_diffusion.molecules.judge.cells import interval, number
 from medmol_diffusion.molecules.judge.pool import each
 from medmol_diffusion.molecules.molecule import Molecule
 
@@ -34,8 +35,8 @@ class PassRate:
 
     def row(self) -> tuple[str, ...]:
         """name, value, interval, n."""
-        interval = f"{100 * self.low:.1f} - {100 * self.high:.1f}"
-        return self.name, f"{100 * self.value:.1f} %", interval, str(self.n)
+        limits = interval(100 * self.low, 100 * self.high, ".1f")
+        return self.name, number(100 * self.value, ".1f", "%"), limits, str(self.n)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,5 +1,6 @@
 """The whole judgement of a set of molecules, as tables by one protocol that the terminal, JSON and HTML share."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.hydrogens import missing_hydrogens
+from medmol_diffusion.molecules.judge.cells import NONE, interval, number
 from medmol_diffusion.molecules.judge.distributions import distances
 from medmol_diffusion.molecules.judge.diversity import distance_to_nearest, fingerprints, internal_diversity
 from medmol_diffusion.molecules.judge.druglikeness import property_columns, property_scores
@@ -59,7 +62,10 @@ def as_judged(molecules: Sequence[Molecule], protocol: Protocol) -> list[Molecul
 def rules_table(
     molecules: Sequence[Molecule], reference: Sequence[Molecule] | None, protocol: Protocol, seed: int, workers: int = 1
 ) -> ScoreTable:
-    """Stability, validity, connectivity, uniqueness, novelty."""
+    """Stability, validity, connectivity, uniqueness, novelty; warns of molecules without hydrogens."""
+    for name, given in (("", molecules), ("The reference: ", reference or ())):
+        if said := missing_hydrogens(given):
+            warnings.warn(f"{name}{said}.", stacklevel=2)
     if len(molecules) + len(reference or ()) < POOL_PAYS:
         workers = 1
     smiles = None if reference is None else smiles_of(reference, protocol, workers)
@@ -124,7 +130,7 @@ def full_tables(
             "QED: 0 to 1, higher is more like an oral drug. SA: 1 easy to make, 10 hard. logP: fat over water. TPSA: "
             "polar surface. Over the valid molecules in one piece; W1 in the property's own unit.",
             ("property", "mean", "95 % interval", "median", "mean of the reference", "W1", "n"),
-            [one.row() for one in properties],
+            [one.row() for one in properties] or [("no valid molecule in one piece", *[NONE] * 5, "0")],
             [one.to_dict() for one in properties],
         )
     )
@@ -136,10 +142,9 @@ def full_tables(
             "strain",
             f"Strain by MMFF94 ({by})",
             f"Energy given up and distance moved when the force field relaxes a molecule, at most {STEPS} steps: small "
-            f"is near a minimum. {part}: {strain.relaxed} relaxed ({strain.unconverged} of them not to the end), "
-            f"{strain.untyped} without parameters, {strain.unsound} not one sound molecule.",
+            f"is near a minimum. {part}: {strain.outcome()}.",
             ("figure", "median", "95 % interval", "mean", "95 % interval", "n"),
-            list(strain.rows()),
+            list(strain.rows()) or [("none could be relaxed", *[NONE] * 4, "0")],
             strain.to_dict(),
         )
     )
@@ -175,12 +180,18 @@ def _diversity(
     if theirs is not None:
         with stage("nearest of the reference", len(prints)) as reach:
             found["to the nearest of the reference"] = distance_to_nearest(prints, fingerprints(theirs), seed, reach)
-    known: dict[str, Score] = {name: score for name, score in found.items() if score is not None}
     return ScoreTable(
         "diversity",
         f"Diversity ({by})",
-        "Mean of 1 - Tanimoto of Morgan fingerprints (radius 2, 2048 bits): 0 all alike, 1 nothing in common.",
+        "Mean of 1 - Tanimoto of Morgan fingerprints (radius 2, 2048 bits): 0 all alike, 1 nothing in common. "
+        "Over the valid molecules; among each other takes two, the nearest a valid one in the reference.",
         ("distance", "mean", "95 % interval", "n"),
-        [(name, f"{s.value:.3f}", f"{s.low:.3f} - {s.high:.3f}", str(s.n)) for name, s in known.items()],
-        {name: vars(score) for name, score in known.items()},
+        [_distance(name, score, len(prints)) for name, score in found.items()],
+        {name: vars(score) for name, score in found.items() if score is not None},
     )
+
+
+def _distance(name: str, score: Score | None, valid: int) -> tuple[str, ...]:
+    if score is None:
+        return name, NONE, NONE, str(valid)
+    return name, number(score.value, ".3f"), interval(score.low, score.high, ".3f"), str(score.n)

@@ -14,6 +14,7 @@ import numpy as np
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import chemistry
 from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
+from medmol_diffusion.molecules.judge.cells import interval, number
 from medmol_diffusion.molecules.judge.pool import each
 from medmol_diffusion.molecules.molecule import Molecule
 
@@ -52,10 +53,10 @@ class Figure:
         """name and unit, median, its interval, mean, its interval, n."""
         return (
             f"{self.name}, {self.unit}" if self.unit else self.name,
-            f"{self.median:.4g}",
-            f"{self.median_low:.4g} - {self.median_high:.4g}",
-            f"{self.mean:.4g}",
-            f"{self.mean_low:.4g} - {self.mean_high:.4g}",
+            number(self.median),
+            interval(self.median_low, self.median_high),
+            number(self.mean),
+            interval(self.mean_low, self.mean_high),
             str(self.n),
         )
 
@@ -78,6 +79,13 @@ class StrainScores:
     def rows(self) -> Iterator[tuple[str, ...]]:
         for figure in self.figures:
             yield figure.row()
+
+    def outcome(self) -> str:
+        """How many of how many were relaxed, and why the others were not."""
+        return (
+            f"{self.relaxed} of {self.relaxed + self.untyped + self.unsound} relaxed ({self.unconverged} of "
+            f"them not to the end), {self.untyped} without MMFF94 parameters, {self.unsound} not one sound molecule"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
