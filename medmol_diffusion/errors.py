@@ -1,4 +1,7 @@
-"""The one exception that a user's input raises."""
+"""The one exception that a user's input raises, and the word that was meant."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class InputError(ValueError):
@@ -7,3 +10,12 @@ class InputError(ValueError):
     The message is one sentence that names the thing and says what to do about it; the command line prints it without a
     traceback and ends with exit code 2.
     """
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean ...?" with the nearest of the known words, the shortest that begins with it if any does; empty
+    where none is near."""
+    names = list(known)
+    longer = sorted((name for name in names if name.startswith(word)), key=len)
+    near = longer[:1] or get_close_matches(word, names, 1)
+    return f"; did you mean {near[0]}?" if near else ""

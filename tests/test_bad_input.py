@@ -128,7 +128,7 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "model_missing": (["sample", "{tmp}/none", "-o", "{tmp}/out.sdf"], ["{tmp}/none", "no model"]),
     "model_is_a_file": (["validate", "{tmp}/file.txt"], ["{tmp}/file.txt", "no model"]),
     "run_missing": (["export", "{tmp}/none", "-o", "{tmp}/out"], ["{tmp}/none", "no model"]),
-    "molecule_suffix": (["sample", "{run}", "-n", "1", "-o", "{tmp}/out.xyz"], ["{tmp}/out.xyz", ".sdf"]),
+    "molecule_suffix": (["sample", "{run}", "-n", "1", "-o", "{tmp}/out.pdb"], ["{tmp}/out.pdb", ".sdf", ".xyz"]),
     "scan_suffix": (["sample", "{scans}", "-n", "1", "-o", "{tmp}/out.nii.gz"], ["{tmp}/out.nii.gz", "folder"]),
     "grid": (["sample", "{run}", "-o", "{tmp}/out.sdf", "--grid", "leading"], ["--grid", "leading", "trailing"]),
     "steps_of_a_grid": (

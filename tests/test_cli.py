@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medmol_diffusion.cli import _parser, main
+from medmol_diffusion.cli import main, parser
 from medmol_diffusion.core import GRIDS, STEPPERS
 from medmol_diffusion.molecules import read_molecules, write_sdf
 from medmol_diffusion.mri import Volume
@@ -27,7 +27,7 @@ CLASSES = {
 
 
 def test_verbs_are_pinned() -> None:
-    (verbs,) = (action for action in _parser()._actions if isinstance(action, _SubParsersAction))
+    (verbs,) = (action for action in parser()._actions if isinstance(action, _SubParsersAction))
     assert list(verbs.choices) == VERBS
 
 

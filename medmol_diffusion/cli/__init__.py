@@ -1,0 +1,46 @@
+"""`medmol`: the command line, one verb a module. User errors end with one sentence and exit code 2."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+
+from medmol_diffusion import __version__
+from medmol_diffusion.cli import demo, detect, export, fit, inpaint, models, sample, score, split, validate, vary
+from medmol_diffusion.cli.output import say
+from medmol_diffusion.cli.parser import Parser
+from medmol_diffusion.errors import InputError
+
+VERBS = (fit, validate, sample, inpaint, vary, score, detect, split, export, models, demo)
+
+
+def parser() -> Parser:
+    """The parser of all verbs."""
+    whole = Parser(
+        prog="medmol", description="Diffusion models for brain MRI and 3-D molecules, with a likelihood you can trust."
+    )
+    whole.add_argument("--version", action="version", version=__version__)
+    verbs = whole.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in VERBS:
+        verb.add(verbs)
+    return whole
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `medmol`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.showwarning = lambda message, *_, **__: say("[yellow]warning:[/]", str(message))
+        try:
+            if given[:1] == ["fit"]:
+                fit.fit(given[1:])  # LightningCLI parses its own
+            else:
+                options = parser().parse_args(given)
+                options.run(options)
+        except (InputError, OSError) as error:
+            say("[red]error:[/]", str(error))
+            sys.exit(2)
+        except KeyboardInterrupt as interrupt:
+            say("[yellow]interrupted[/]", str(interrupt))
+            sys.exit(130)

@@ -1,0 +1,18 @@
+"""`medmol export`: a run as a folder to give away."""
+
+import argparse
+
+from medmol_diffusion.cli.output import console
+from medmol_diffusion.cli.parser import Verbs, add_verb, model_there
+
+
+def add(verbs: Verbs) -> None:
+    sub = add_verb(verbs, "export", "write a run as safetensors + config.yaml + card.md", export)
+    sub.add_argument("run_folder", type=model_there, metavar="RUN")
+    sub.add_argument("-o", "--output", required=True, metavar="FOLDER")
+
+
+def export(options: argparse.Namespace) -> None:
+    from medmol_diffusion.training.saved import export_model
+
+    console.print(f"exported to [bold]{export_model(options.run_folder, options.output)}[/]")

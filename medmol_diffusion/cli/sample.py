@@ -1,0 +1,73 @@
+"""`medmol sample`: new molecules or scans."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from medmol_diffusion.cli.inputs import load
+from medmol_diffusion.cli.output import console
+from medmol_diffusion.cli.parser import Verbs, add_model, add_verb, at_least
+from medmol_diffusion.cli.sampling import (
+    add_asking,
+    add_sampling,
+    check_molecule_file,
+    guide,
+    molecule_model,
+    steering,
+    write_molecules,
+)
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.plural import counted
+from medmol_diffusion.progress import Bar
+
+
+def add(verbs: Verbs) -> None:
+    about = "generate molecules (-o FILE.sdf with bonds, or FILE.xyz) or scans (-o FOLDER of .nii.gz)"
+    sub = add_verb(verbs, "sample", about, sample)
+    add_model(sub)
+    sub.add_argument("-n", type=at_least(1), default=100, help="how many (default 100)")
+    sub.add_argument("-o", "--output", required=True, metavar="PATH")
+    add_sampling(sub, None)
+    add_asking(sub)
+    sub.add_argument("--formula", metavar="C7H10O2", help="molecules: keep to it exactly, with any model")
+    sub.add_argument("--size", type=at_least(2), help="molecules: their number of atoms (default: drawn)")
+
+
+def sample(options: argparse.Namespace) -> None:
+    from medmol_diffusion.core import grid
+
+    out, asked = Path(options.output), steering(options)
+    model = load(options.model, options.device)
+    molecules = isinstance(model, molecule_model())
+    if molecules:
+        check_molecule_file(options.output)
+    elif out.suffix:
+        raise InputError(f"-o {out}: scans are written to a folder, one .nii.gz each")
+    options.sampler = options.sampler or ("ancestral" if molecules else "dpm++2m")
+    try:
+        grid(model.schedule, options.steps, options.grid)
+    except ValueError as error:
+        raise InputError(f"--grid {options.grid}: {error}") from error
+    settings: dict[str, Any] = {
+        "steps": options.steps,
+        "sampler": options.sampler,
+        "spacing": options.grid,
+        "seed": options.seed,
+        "guide": guide(options, model),
+    }
+    if options.size is not None:
+        asked["sizes"] = [options.size] * options.n
+    if asked and not molecules:
+        raise InputError("--property, --composition, --formula, --guidance and --size are for molecules")
+    settings |= asked
+    with Bar("sampling", options.n, transient=True) as bar:
+        found = model.sample(options.n, progress=bar.reach, **settings)
+    if molecules:
+        write_molecules(found, options)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        for i, volume in enumerate(found):
+            volume.write(out / f"sample-{i:04d}.nii.gz")
+    console.print(f"{counted(len(found), 'molecule' if molecules else 'scan')} in [bold]{escape(str(out))}[/]")

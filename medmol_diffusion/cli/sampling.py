@@ -1,0 +1,143 @@
+"""What the verbs that make molecules or scans share: how to sample, what to ask for, where to write."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medmol_diffusion.cli.inputs import load
+from medmol_diffusion.cli.parser import CoreNames, above, at_least, model_there
+from medmol_diffusion.errors import InputError
+
+if TYPE_CHECKING:
+    from medmol_diffusion.molecules import Molecule
+
+SAMPLERS, GRIDS = CoreNames("STEPPERS"), CoreNames("GRIDS")
+MOLECULE_FILES = (".sdf", ".sdf.gz", ".xyz", ".xyz.gz")
+"""What molecules can be written to."""
+
+
+def add_sampling(sub: argparse.ArgumentParser, default: str | None) -> None:
+    """Steps, sampler, grid and autoguidance."""
+    sub.add_argument("--steps", type=at_least(1), default=100, help="of the sampler (default 100)")
+    said = f"default {default}" if default else "default: ancestral for molecules, dpm++2m for scans"
+    sub.add_argument(
+        "--sampler", choices=SAMPLERS, metavar="NAME", default=default, help=f"one of %(choices)s ({said})"
+    )
+    sub.add_argument(
+        "--grid",
+        choices=GRIDS,
+        metavar="NAME",
+        default="time",
+        help="how the steps are spaced: one of %(choices)s (default time)",
+    )
+    sub.add_argument(
+        "--worse",
+        type=model_there,
+        metavar="MODEL",
+        help="an earlier or smaller model of the same data, to move the samples away from (autoguidance)",
+    )
+    sub.add_argument("--away", type=above(1), metavar="W", help="how far: above 1, which is not at all (default 2)")
+
+
+def add_asking(sub: argparse.ArgumentParser) -> None:
+    """Properties and composition, and guidance to them."""
+    sub.add_argument(
+        "--property", action="append", metavar="NAME=VALUE", help="molecules: ask for it; may come several times"
+    )
+    sub.add_argument(
+        "--composition", metavar="C7H10O2", help="molecules: ask for it, of a model that knows compositions"
+    )
+    sub.add_argument("--guidance", type=float, help="scale of classifier-free guidance to it (default 1: none)")
+    sub.add_argument(
+        "--interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="levels gamma inside which guidance holds"
+    )
+
+
+def steering(options: argparse.Namespace) -> dict[str, Any]:
+    """What molecules are asked to be, by the names of MoleculeDiffusion.sample; what is not asked is left out.
+
+    Raises:
+        InputError: what cannot be asked, or not at once.
+    """
+    formula = getattr(options, "formula", None)
+    asked: dict[str, float] = {}
+    for text in options.property or ():
+        name, _, value = text.partition("=")
+        name = name.strip()
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise InputError(f"--property {text}: write NAME=VALUE, qed=0.8 for example")
+        if name in asked:
+            raise InputError(f"--property {name} is asked for twice: one value each")
+        asked[name] = number
+    if options.composition and formula:
+        raise InputError("--composition asks for what --formula keeps exactly: give one of them")
+    if options.guidance is not None and not (asked or options.composition or formula):
+        raise InputError("--guidance needs something to guide to: ask for it by --property or --composition")
+    if options.interval is not None:
+        low, high = options.interval
+        if not low < high:
+            raise InputError(f"--interval {low:g} {high:g} holds nothing: give the lower level first")
+        if options.guidance in (None, 1):
+            raise InputError("--interval says where guidance holds: give its scale by --guidance")
+    found = {"properties": asked, "composition": options.composition, "formula": formula}
+    found |= {"guidance": options.guidance, "interval": options.interval and tuple(options.interval)}
+    return {name: value for name, value in found.items() if value not in (None, {})}
+
+
+def guide(options: argparse.Namespace, model: Any) -> Any:
+    """Away from the model of --worse, if there is one."""
+    if options.worse is None:
+        if options.away is not None:
+            raise InputError("--away says how far to go from a worse model: name it by --worse MODEL")
+        return None
+    scale = 2.0 if options.away is None else options.away
+    return model.away_from(load(options.worse, options.device), scale, name=f"--worse {options.worse}")
+
+
+def molecule_model() -> type:
+    """The class of the models of molecules."""
+    from medmol_diffusion.molecules import MoleculeDiffusion
+
+    return MoleculeDiffusion
+
+
+def load_molecule_model(options: argparse.Namespace) -> Any:
+    """The model, if it makes molecules and -o can hold them."""
+    check_molecule_file(options.output)
+    model = load(options.model, options.device)
+    if not isinstance(model, molecule_model()):
+        raise InputError(f"{options.model} makes scans: medmol {options.verb} is for molecules")
+    return model
+
+
+def check_molecule_file(path: str) -> None:
+    """Raises InputError unless molecules can be written there."""
+    if not path.lower().endswith(MOLECULE_FILES):
+        raise InputError(f"-o {path}: molecules are written to one file that ends in {', '.join(MOLECULE_FILES)}")
+
+
+def write_molecules(molecules: Sequence["Molecule"], options: argparse.Namespace) -> None:
+    """Write molecules to -o, each with the field ``made_by``: the model, its seed, steps and sampler. Those without a
+    name are called sample-0001 and so on. The same command writes the same bytes."""
+    from medmol_diffusion.molecules import write_sdf, write_xyz
+
+    model = Path(options.model).name or Path(options.model).resolve().name
+    made_by = f"model={model} seed={options.seed} steps={options.steps} sampler={options.sampler}"
+    named = (
+        replace(
+            molecule,
+            name=molecule.name or f"sample-{place:04d}",
+            properties={**molecule.properties, "made_by": made_by},
+        )
+        for place, molecule in enumerate(molecules, start=1)
+    )
+    plain = options.output.lower().removesuffix(".gz")
+    write = write_xyz if plain.endswith(".xyz") else write_sdf
+    write(named, options.output)

@@ -1,0 +1,103 @@
+"""`medmol score`: figures of anyone's molecules or scans."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from medmol_diffusion.cli.inputs import readable
+from medmol_diffusion.cli.output import console, show, stage, write_json
+from medmol_diffusion.cli.parser import Verbs, add_verb, at_least, there
+from medmol_diffusion.errors import InputError
+
+if TYPE_CHECKING:
+    from medmol_diffusion.molecules.judge.verdict import Protocol
+
+
+def add(verbs: Verbs) -> None:
+    about = "score anyone's molecules (.sdf .xyz .npz, or a folder of them) or scans (a folder of NIfTI files)"
+    sub = add_verb(verbs, "score", about, score)
+    sub.add_argument("path", type=there, metavar="PATH")
+    sub.add_argument(
+        "--reference", type=there, metavar="PATH", help="real molecules (for novelty), or a folder of real scans"
+    )
+    sub.add_argument(
+        "--protocol",
+        choices=("distances", "bonds"),
+        help="of molecules: bonds from distances by rule 1 (default), or the file's own (default with --full, if any)",
+    )
+    sub.add_argument("--full", action="store_true", help="of molecules: every measure, minutes instead of seconds")
+    sub.add_argument(
+        "--limit", type=at_least(1), help="how many, drawn at random, strain and PoseBusters look at (default 200)"
+    )
+    sub.add_argument("--html", metavar="FILE", help="of molecules: a page with tables, histograms and 3-D pictures")
+    sub.add_argument("--seed", type=int, default=0, help="of the bootstrap and of what is drawn (default 0)")
+    sub.add_argument("--json", metavar="FILE", help="write the figures there too")
+
+
+def score(options: argparse.Namespace) -> None:
+    path = Path(options.path)
+    if not path.is_dir() or _holds_molecules(path):
+        _score_molecules(path, options)
+        return
+    from medmol_diffusion.mri.metrics import score_volumes
+    from medmol_diffusion.mri.volume import read_folder
+
+    if options.reference is None:
+        raise InputError("scans are scored against real ones: give --reference FOLDER")
+    if options.full or options.html or options.protocol:
+        raise InputError("--full, --html and --protocol are for molecules: leave them out for a folder of scans")
+    scores = score_volumes(read_folder(path), read_folder(options.reference), seed=options.seed)
+    show(str(path), ("score", "value", "95 % interval", "n"), scores.rows())
+    write_json(options.json, scores.to_dict())
+
+
+def _holds_molecules(folder: Path) -> bool:
+    """Whether a folder is one of molecule files, or else of scans.
+
+    Raises:
+        InputError: it holds neither, or both.
+    """
+    from medmol_diffusion.molecules.formats.files import SUFFIXES, inputs
+
+    molecules = bool(inputs(folder))
+    scans = any(file.is_file() for file in folder.rglob("*.nii*"))
+    if molecules and scans:
+        raise InputError(f"{folder} holds scans and molecule files: score the files by name, or keep them apart")
+    if not molecules and not scans:
+        raise InputError(
+            f"{folder} holds neither molecules (files that end in {', '.join(SUFFIXES)}) nor, there or below, scans "
+            "(.nii, .nii.gz; with real ones as --reference FOLDER): check the path"
+        )
+    return molecules
+
+
+def _score_molecules(path: Path, options: argparse.Namespace) -> None:
+    from medmol_diffusion.molecules.judge.score_report import LIMIT, full_tables, rules_table
+
+    molecules = readable(path)
+    reference = None if options.reference is None else readable(Path(options.reference))
+    bonded = all(molecule.bonds is not None for molecule in [*molecules, *(reference or [])])
+    # rule 1 is what everybody reports; what asks for chemistry goes by the file's own bonds where there are any
+    protocol: Protocol = options.protocol or ("bonds" if options.full and bonded else "distances")
+    workers = min(2, os.cpu_count() or 1)
+    protocols: list[Protocol] = (
+        ["distances", "bonds"] if options.full and bonded and not options.protocol else [protocol]
+    )
+    tables = {one: [rules_table(molecules, reference, one, options.seed, workers)] for one in protocols}
+    if options.full:
+        limit = options.limit or LIMIT
+        tables[protocol] += full_tables(molecules, reference, protocol, stage, limit, options.seed, workers)
+    for one in (one for group in tables.values() for one in group):
+        show(f"{path}: {one.title}", one.header, one.rows, one.meaning if options.full else None)
+    if not options.full:
+        console.print("Distances from a reference, strain, PoseBusters, drug-likeness and diversity: [bold]--full[/]")
+    write_json(options.json, {name: {one.key: one.data for one in group} for name, group in tables.items()})
+    if options.html is not None:
+        from medmol_diffusion.score_page import write_score_page
+
+        every = [one for group in tables.values() for one in group]
+        page = write_score_page(Path(options.html), path.name, molecules, reference, every, protocol, options.seed)
+        console.print(f"open [bold]{escape(str(page))}[/]")

@@ -1,0 +1,106 @@
+"""`medmol validate`: the likelihood table."""
+
+import argparse
+
+from rich.markup import escape
+
+from medmol_diffusion.cli.inputs import load
+from medmol_diffusion.cli.output import console, write_json
+from medmol_diffusion.cli.parser import Verbs, add_model, add_verb, at_least, there
+from medmol_diffusion.cli.sampling import molecule_model
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.progress import Bar
+
+
+def add(verbs: Verbs) -> None:
+    sub = add_verb(verbs, "validate", "the likelihood table: every term of -log p with its standard error", validate)
+    add_model(sub)
+    sub.add_argument("--data", type=there, metavar="PATH", help="data to validate on (default: the run's own)")
+    sub.add_argument(
+        "--split", choices=("all", "train", "validation", "test"), help="default: all of PATH, else the run's test part"
+    )
+    sub.add_argument(
+        "--method",
+        choices=("bound", "iwae", "flow"),
+        default="bound",
+        help="the bound (default), the importance-weighted bound, or the estimate by the probability flow",
+    )
+    sub.add_argument(
+        "--steps",
+        type=at_least(0),
+        help="T of the bound, 0 for continuous time (default: 1000 for molecules, 0 for scans); of iwae (default "
+        "1000); steps of the flow (default 64)",
+    )
+    sub.add_argument(
+        "--draws",
+        type=draws,
+        metavar="N",
+        help="per example (default: 4 for molecules, 16 for scans): noise draws of the bound, trajectories of iwae, "
+        "probes of the flow; exact sums the bound over all T",
+    )
+    sub.add_argument(
+        "--conditional", action="store_true", help="-log p given every example's own values of what the model knows"
+    )
+    sub.add_argument("--map", metavar="FILE.sdf", help="write the molecules there with the nats of every atom")
+    sub.add_argument("--limit", type=at_least(1), help="look at this many examples only, drawn at random")
+    sub.add_argument("--json", metavar="FILE", help="write the figures there too")
+
+
+def validate(options: argparse.Namespace) -> None:
+    from medmol_diffusion.training.validation import (
+        baseline_summary,
+        bound_table,
+        chosen,
+        open_data,
+        validate_baseline,
+        validate_model,
+    )
+
+    model = load(options.model, options.device)
+    data, split = open_data(model, options.model, options.data, options.split, options.conditional)
+    if options.method != "bound" and options.steps == 0:
+        raise InputError(f"--steps 0 is the continuous-time bound; --method {options.method} needs at least 1")
+    if options.map is not None and not isinstance(model, molecule_model()):
+        raise InputError("--map writes the scores of atoms: it is for molecules, medmol detect for scans")
+    with Bar(options.method, len(chosen(data, split, options.limit)), transient=True) as bar:
+        bound = validate_model(
+            model,
+            data,
+            split,
+            options.steps,
+            options.draws,
+            options.seed,
+            options.limit,
+            lambda done, _: bar.reach(done),
+            options.method,
+            options.conditional,
+        )
+    baseline = validate_baseline(model, data, split, options.limit)
+    console.print(bound_table(model, bound, baseline))
+    beside = {} if baseline is None else {"baseline": baseline_summary(model, bound, baseline)}
+    content = {
+        "method": bound.method,
+        "terms": bound.summary(),
+        "settings": bound.settings,
+        "examples": len(bound.total),
+        **beside,
+    }
+    if bound.blocks:
+        content["blocks"] = bound.block_summary()
+    write_json(options.json, content)
+    if options.map is not None:
+        from medmol_diffusion.molecules.atom_map import write_atom_map
+
+        rows = chosen(data, split, options.limit)
+        with Bar("map", len(rows), transient=True) as bar:
+            batches = data.evaluation_dataloader(split, rows)  # type: ignore[attr-defined]
+            write_atom_map(model, batches, options.map, options.seed, bar.reach)
+        console.print(f"nats of every atom in [bold]{escape(options.map)}[/], in the field atom_nats")
+
+
+def draws(text: str) -> int | str:
+    if text == "exact":
+        return text
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text}: give a number of draws, or exact")
+    return at_least(1)(text)
