@@ -17,5 +17,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     where none is near."""
     names = list(known)
     longer = sorted((name for name in names if name.startswith(word)), key=len)
-    near = longer[:1] or get_close_matches(word, names, 1)
+    near = longer[:1] or get_close_matches(word, names, 1, cutoff=0.8)
     return f"; did you mean {near[0]}?" if near else ""

@@ -1,14 +1,17 @@
 """Molecules: E(3)-equivariant diffusion, from files to scores."""
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from medmol_diffusion.molecules.data import EnumeratedData, MoleculeData
 from medmol_diffusion.molecules.formats.files import read_molecules
 from medmol_diffusion.molecules.formats.sdf import write_sdf, write_xyz
 from medmol_diffusion.molecules.model import MoleculeDiffusion
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 from medmol_diffusion.molecules.networks.egnn import EGNN
 from medmol_diffusion.molecules.networks.transformer import PairTransformer
+
+if TYPE_CHECKING:
+    from medmol_diffusion.molecules.data import EnumeratedData, MoleculeData
 
 __all__ = [
     "EGNN",
@@ -24,10 +27,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """TensorField, which alone needs e3nn, is loaded when somebody asks for it."""
-    if name == "TensorField":
-        from medmol_diffusion.molecules.networks.tensor_field import TensorField
+_LATER = {"EnumeratedData": "data", "MoleculeData": "data", "TensorField": "networks.tensor_field"}
+"""What is loaded when somebody asks for it, and where it lies: data alone need Lightning, a TensorField e3nn."""
 
-        return TensorField
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ from medmol_diffusion.core.objective import draw, schedule_loss, weighted_error
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.atom_map import of_atoms
 from medmol_diffusion.molecules.condition import Asked, Conditioning
-from medmol_diffusion.molecules.data import MoleculeData
 from medmol_diffusion.molecules.features import Layout
 from medmol_diffusion.molecules.fragment import Fixed
 from medmol_diffusion.molecules.generation import Generator, batches_of_size, sizes_of
@@ -41,6 +40,9 @@ from medmol_diffusion.molecules.size import SizeDistribution
 from medmol_diffusion.molecules.state import StateNetwork
 from medmol_diffusion.training.model import DiffusionModel, Observed
 from medmol_diffusion.training.solver import Guide
+
+if TYPE_CHECKING:
+    from medmol_diffusion.molecules.data import MoleculeData
 
 
 class MoleculeDiffusion(DiffusionModel):
@@ -135,15 +137,17 @@ class MoleculeDiffusion(DiffusionModel):
     def questions(self) -> tuple[str, ...]:
         return () if self.conditioning is None else self.conditioning.questions
 
-    def open_data(self, path: str) -> MoleculeData:
+    def open_data(self, path: str) -> "MoleculeData":
         """All molecules of a file that are made of the model's elements; where the model makes bonds, with those of the
         file or else of rule 1 (MoleculeSource, bonds: either)."""
         return self._data(path, [])
 
-    def open_conditional_data(self, path: str) -> MoleculeData:
+    def open_conditional_data(self, path: str) -> "MoleculeData":
         return self._data(path, list(self.known_conditioning().properties))
 
-    def _data(self, path: str, properties: list[str]) -> MoleculeData:
+    def _data(self, path: str, properties: list[str]) -> "MoleculeData":
+        from medmol_diffusion.molecules.data import MoleculeData
+
         bonds: Literal["either"] | None = "either" if self.layout.bond_orders or self.layout.formal_charges else None
         elements = list(self.layout.elements)
         return MoleculeData(path, elements=elements, validation=0.0, test=0.0, bonds=bonds, properties=properties)

@@ -1,13 +1,19 @@
 """Brain MRI: 3-D diffusion, from scans to scores."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from medmol_diffusion.mri.anomaly import METHODS, AnomalyDetector, Detection
-from medmol_diffusion.mri.data import PhantomData, VolumeBatch, VolumeData
+from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.first_stage import Haar
 from medmol_diffusion.mri.model import VolumeDiffusion
 from medmol_diffusion.mri.monai_model import MonaiDiffusion
 from medmol_diffusion.mri.monai_schedule import MonaiSchedule
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
+
+if TYPE_CHECKING:
+    from medmol_diffusion.mri.data import PhantomData, VolumeData
 
 __all__ = [
     "METHODS",
@@ -23,3 +29,12 @@ __all__ = [
     "VolumeData",
     "VolumeDiffusion",
 ]
+
+_LATER = {"PhantomData": "data", "VolumeData": "data"}
+"""What is loaded when somebody asks for it, and where it lies: data alone need Lightning."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medmol_diffusion.core import Streams
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.data import VolumeBatch
+from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.model import VolumeDiffusion
 from medmol_diffusion.mri.transforms import foreground_mask
 from medmol_diffusion.mri.volume import Volume

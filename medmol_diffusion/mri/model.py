@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from medmol_diffusion.core import (
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.observation import DiscretizedGaussian
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.data import VolumeBatch, VolumeData
+from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.first_stage import Haar
 from medmol_diffusion.mri.network import VolumeNetwork
 from medmol_diffusion.mri.region import known_voxels
@@ -36,6 +36,9 @@ from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.training.model import DiffusionModel, Observed
 from medmol_diffusion.training.solver import Guide, Solver
+
+if TYPE_CHECKING:
+    from medmol_diffusion.mri.data import VolumeData
 
 SHRINKAGE = 4
 """The mean of a voxel leans on that of all voxels as if so many more scans had it there."""
@@ -123,8 +126,10 @@ class VolumeDiffusion(DiffusionModel):
     def vocabulary(self) -> dict[str, Any]:
         return {"shape": list(self.grid.shape), "intensity_levels": self.grid.levels, "spacing": self.grid.spacing}
 
-    def open_data(self, path: str) -> VolumeData:
+    def open_data(self, path: str) -> "VolumeData":
         """All scans of a folder, on the model's grid."""
+        from medmol_diffusion.mri.data import VolumeData
+
         grid = self.grid
         return VolumeData(
             path, list(grid.shape), spacing=grid.spacing, levels=grid.levels, validation=0.0, test=0.0, pattern="*.nii*"

@@ -1,13 +1,16 @@
 """`medmol fit`: config-driven training through LightningCLI. Constructors are the schema."""
 
 import logging
+import re
 import signal
 import threading
 import warnings
 from argparse import ArgumentError
+from importlib import import_module
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -16,7 +19,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from medmol_diffusion.errors import InputError
+from medmol_diffusion.errors import InputError, did_you_mean
 from medmol_diffusion.training.curve import Curve
 from medmol_diffusion.training.ema import EMA
 from medmol_diffusion.training.module import DiffusionTask
@@ -85,6 +88,16 @@ class RunCheckpoint(ModelCheckpoint):
 
 def last_checkpoint(folder: object) -> Path:
     return Path(str(folder)) / "last.ckpt"
+
+
+class FitParser(LightningArgumentParser):
+    """LightningArgumentParser that names the key that was meant."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        unknown = re.search(r"unrecognized arguments: (--[^\s=]+)", message)
+        if unknown and ex is None:  # else it has been here before
+            message += did_you_mean(unknown[1], (key for key in self._option_string_actions if key.startswith("--")))
+        super().error(message, ex)
 
 
 class FitCLI(LightningCLI):
@@ -180,9 +193,10 @@ def fit(arguments: list[str]) -> Path:
                 subclass_mode_data=True,
                 seed_everything_default=0,
                 save_config_kwargs={"overwrite": True},
-                parser_kwargs={"exit_on_error": False},
+                parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
                 auto_configure_optimizers=False,
                 run=False,
+                parser_class=FitParser,
                 args=arguments,
             )
         except InputError:
@@ -215,4 +229,16 @@ def complaint(message: str, arguments: list[str]) -> str:
     given = [value for flag, value in pairwise(arguments) if flag in ("--config", "-c")]
     of_file = "unrecognized arguments" not in sentence  # those stand on the command line
     named = [value for value in given if of_file and value not in sentence]
+    sentence += _option_meant(sentence)
     return f"{', '.join(named)}: {sentence}" if named else sentence
+
+
+def _option_meant(sentence: str) -> str:
+    """The nearest argument of the class that does not accept an option."""
+    refused = re.search(r"class_path '([\w.]+)\.(\w+)'.*Option '(\w+)' is not accepted", sentence)
+    if refused is None:
+        return ""
+    module, name, option = refused.groups()
+    kind = getattr(import_module(module), name)
+    given = [one for base in kind.__mro__ for one in signature(base.__init__).parameters.values()]
+    return did_you_mean(option, sorted({one.name for one in given if one.kind is one.POSITIONAL_OR_KEYWORD}))

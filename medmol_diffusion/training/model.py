@@ -4,9 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +30,9 @@ from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.objective import error_per_dim
 from medmol_diffusion.core.observation import Observation
 from medmol_diffusion.errors import InputError
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningDataModule
 
 METHODS = ("bound", "iwae", "flow")
 """Ways to take -log p: ``elbo``, ``iwae`` and ``probability_flow_nll`` of the core."""
@@ -102,10 +104,10 @@ class DiffusionModel(nn.Module, ABC):
         """Measure on the training data what the model needs to know of them before training; called once."""
 
     @abstractmethod
-    def open_data(self, path: str) -> pl.LightningDataModule:
+    def open_data(self, path: str) -> "LightningDataModule":
         """A data module that brings all of ``path``, as this model needs it, in its training part."""
 
-    def open_conditional_data(self, path: str) -> pl.LightningDataModule:
+    def open_conditional_data(self, path: str) -> "LightningDataModule":
         """The same with the examples' own values of ``questions``.
 
         Raises:

@@ -12,10 +12,9 @@ Two protocols, whose figures never stand in one table:
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from hashlib import blake2b
 from itertools import islice
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -23,6 +22,7 @@ import numpy as np
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import chemistry
 from medmol_diffusion.molecules.judge import valence
+from medmol_diffusion.molecules.judge.pool import processes
 from medmol_diffusion.molecules.molecule import AROMATIC, Molecule
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def verdicts(molecules: Iterable[Molecule], protocol: Protocol = "distances", wo
     if workers <= 1:
         yield from (judge(chunk, protocol) for chunk in chunks)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with processes(workers) as pool:
         waiting: deque[Future[Found]] = deque()
         for chunk in chunks:
             waiting.append(pool.submit(judge, chunk, protocol))
