@@ -13,6 +13,7 @@ from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.molecules.picture import depictions
 from medmol_diffusion.molecules.properties import PROPERTIES
 from medmol_diffusion.molecules.viewer import viewer
+from medmol_diffusion.plural import counted
 from medmol_diffusion.report import Report
 
 SHOWN = 20
@@ -38,7 +39,9 @@ def write_score_page(
     """Write one self-contained page. Bonds in pictures and histograms are those of the protocol."""
     ours = as_judged(molecules, protocol)
     theirs = None if reference is None else drawn(as_judged(reference, protocol), REFERENCE_LIMIT, seed)
-    report = Report(f"Scores of {title}", f"{len(molecules)} molecules. Bonds by protocol {protocol} where it matters.")
+    report = Report(
+        f"Scores of {title}", f"{counted(len(molecules), 'molecule')}. Bonds by protocol {protocol} where it matters."
+    )
     report.heading("Molecules that turn")
     report.text("Drag to turn; click one, then the wheel or the arrow keys. The first of the file, not selected.")
     report.markup(viewer(ours[:TURNED]))

@@ -125,7 +125,7 @@ def test_skipped_records_are_one_clean_line(
     main(["validate", str(molecule_run), "--data", str(tmp_path / "some.sdf"), "--steps", "10"])
     said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(said) == 1
-    assert said[0].startswith(f"warning: {tmp_path / 'some.sdf'}: skipped 1 records")
+    assert said[0].startswith(f"warning: {tmp_path / 'some.sdf'}: skipped 1 record that cannot be used: ")
     assert ".py" not in said[0]
 
 

@@ -9,6 +9,7 @@ from medmol_diffusion.cli.output import console, write_json
 from medmol_diffusion.cli.parser import Verbs, add_model, add_verb, at_least, there
 from medmol_diffusion.cli.sampling import molecule_model
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
 
 
@@ -42,6 +43,11 @@ def add(verbs: Verbs) -> None:
         "--conditional", action="store_true", help="-log p given every example's own values of what the model knows"
     )
     sub.add_argument("--map", metavar="FILE.sdf", help="write the molecules there with the nats of every atom")
+    sub.add_argument(
+        "--skip",
+        action="store_true",
+        help="leave out, and count, molecules of other elements or too large",
+    )
     sub.add_argument("--limit", type=at_least(1), help="look at this many examples only, drawn at random")
     sub.add_argument("--json", metavar="FILE", help="write the figures there too")
 
@@ -57,7 +63,7 @@ def validate(options: argparse.Namespace) -> None:
     )
 
     model = load(options.model, options.device)
-    data, split = open_data(model, options.model, options.data, options.split, options.conditional)
+    data, split = open_data(model, options.model, options.data, options.split, options.conditional, options.skip)
     if options.method != "bound" and options.steps == 0:
         raise InputError(f"--steps 0 is the continuous-time bound; --method {options.method} needs at least 1")
     if options.map is not None and not isinstance(model, molecule_model()):
@@ -77,12 +83,16 @@ def validate(options: argparse.Namespace) -> None:
         )
     baseline = validate_baseline(model, data, split, options.limit)
     console.print(bound_table(model, bound, baseline))
+    left_out = getattr(data, "left_out", 0)
+    if left_out:
+        console.print(f"[yellow]without {counted(left_out, 'molecule')} that the model cannot hold[/]")
     beside = {} if baseline is None else {"baseline": baseline_summary(model, bound, baseline)}
     content = {
         "method": bound.method,
         "terms": bound.summary(),
         "settings": bound.settings,
         "examples": len(bound.total),
+        "left_out": left_out,
         **beside,
     }
     if bound.blocks:

@@ -1,5 +1,6 @@
 """What a molecule is asked to be: properties and composition, as the numbers a network reads."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from medmol_diffusion.molecules.molecule import MoleculeBatch
 
 Asked = Mapping[str, float | Sequence[float]]
 """Of every property that is asked for: one value for all molecules, or one for each; NaN asks nothing."""
+FAR = 5.0
+"""Standard deviations from the mean of the training molecules, beyond which a value asked for is warned of."""
 
 
 class Conditioning(nn.Module):
@@ -99,6 +102,8 @@ class Conditioning(nn.Module):
             properties: one value for all of them, or one for each.
             counts: (count, K) atoms of each element; None asks no composition.
 
+        Warns of a property that is asked for more than FAR standard deviations from the training molecules' mean.
+
         Raises:
             InputError: a property the model does not know, not one value for each molecule, or a composition of a
                 model that was not trained with it.
@@ -110,7 +115,15 @@ class Conditioning(nn.Module):
             given = torch.as_tensor(value, dtype=torch.float64)
             if given.ndim > 1 or (given.ndim == 1 and len(given) != count):
                 raise InputError(f"properties[{name}] has {len(given)} values for {count} molecules: give one for each")
-            values[:, self.properties.index(name)] = given
+            place = self.properties.index(name)
+            values[:, place] = given
+            mean, std = self.mean[place].item(), self.std[place].item()
+            if len(far := given[(given - mean).abs() > FAR * std]):
+                warnings.warn(
+                    f"{name} = {far[0].item():g} is asked for, more than {FAR:g} standard deviations from what "
+                    f"the model was trained on, {mean:.4g} +- {std:.4g}: it can only guess what that looks like.",
+                    stacklevel=2,
+                )
         if counts is not None:
             if not self.elements:
                 raise InputError(

@@ -18,6 +18,7 @@ from medmol_diffusion.molecules.flat import FlatMolecules
 from medmol_diffusion.molecules.formats import files
 from medmol_diffusion.molecules.sampler import ResumableLoader, SizeBucketSampler
 from medmol_diffusion.molecules.split import Split, draw
+from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
 
 IN_MEMORY = 64 << 20
@@ -29,8 +30,9 @@ class MoleculeSource(pl.LightningDataModule, ABC):
 
     The split is a permutation of the whole source drawn from split_seed: first the test part, then validation, the rest
     trains; limit keeps that many of the permutation. Conformers of one molecule stay together and count as one.
-    Molecules with an element outside elements (atomic numbers; all that occur when None) are counted, skipped and
-    warned of. A batch holds at most pair_budget pairs (the sum of N^2); by default batch_size molecules of average N^2.
+    Molecules with an element outside elements (atomic numbers; all that occur when None), or of more than max_atoms,
+    are counted (left_out), skipped and warned of; with strict they are an error. A batch holds at most pair_budget
+    pairs (the sum of N^2); by default batch_size molecules of average N^2.
 
     split_file takes the split from a file instead (Split; the fractions and split_seed are not used then). bonds says
     what batches say of bonds and charges: "file" those of the source, "distances" those of rule 1 with charges of zero
@@ -38,8 +40,8 @@ class MoleculeSource(pl.LightningDataModule, ABC):
     nothing. properties are the columns that batches carry: of the source, or else ready ones, computed once
     (properties.py, with RDKit).
 
-    After setup(): elements, train, validation, test, size_counts() and write_split(). Raises InputError when nothing is
-    left to train, when a split is of other data, and when bonds or properties are not there.
+    After setup(): elements, left_out, train, validation, test, size_counts() and write_split(). Raises InputError when
+    nothing is left to train, when a split is of other data, and when bonds or properties are not there.
     """
 
     train: MoleculeDataset
@@ -60,11 +62,14 @@ class MoleculeSource(pl.LightningDataModule, ABC):
         split_file: str | None = None,
         bonds: Bonds | Literal["either"] | None = None,
         properties: list[str] | None = None,
+        max_atoms: int | None = None,
+        strict: bool = False,
     ) -> None:
         super().__init__()
         if min(validation, test) < 0 or validation + test >= 1:
             raise InputError(f"validation {validation} and test {test} must be fractions that leave some to train on.")
-        for name, value in (("batch_size", batch_size), ("pair_budget", pair_budget), ("limit", limit)):
+        counts = {"batch_size": batch_size, "pair_budget": pair_budget, "limit": limit, "max_atoms": max_atoms}
+        for name, value in counts.items():
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}: it must be at least 1.")
         if limit is not None and split_file is not None:
@@ -76,6 +81,7 @@ class MoleculeSource(pl.LightningDataModule, ABC):
         self.fractions = {"validation": validation, "test": test}
         self.split_seed, self.batch_size, self.num_workers = split_seed, batch_size, num_workers
         self.seed, self.limit, self.pair_budget = seed, limit, pair_budget
+        self.max_atoms, self.strict, self.left_out = max_atoms, strict, 0
         self._flat: FlatMolecules | None = None
         self._ready = False
 
@@ -105,10 +111,12 @@ class MoleculeSource(pl.LightningDataModule, ABC):
         assert flat is not None  # prepare_data has read it
         if flat.skipped:
             shown = "; ".join(flat.faults) + ("; ..." if flat.skipped > len(flat.faults) else "")
-            warnings.warn(f"{self.source}: skipped {flat.skipped} records that cannot be used: {shown}", stacklevel=2)
+            skipped = counted(flat.skipped, "record")
+            warnings.warn(f"{self.source}: skipped {skipped} that cannot be used: {shown}", stacklevel=2)
         if len(flat) == 0:
             raise InputError(f"{self.source} holds no molecule that can be used.")
         data = self._known_elements(MoleculeDataset(flat, None, self._bonds(flat), self.properties))
+        data = self._small_enough(data)
         if self.split_file is None:
             parts = draw(data.group, self.fractions["validation"], self.fractions["test"], self.split_seed, self.limit)
         else:
@@ -165,13 +173,28 @@ class MoleculeSource(pl.LightningDataModule, ABC):
             return data
         keep = data.count_with(unknown) == 0
         wanted, extra = (", ".join(SYMBOLS[number] for number in group) for group in (self.elements, unknown))
+        none = f"No molecule of {self.source} is made of {wanted} alone: add {extra} to elements."
+        return self._kept(data, keep, f"with elements other than {wanted}: {extra}", none)
+
+    def _small_enough(self, data: MoleculeDataset) -> MoleculeDataset:
+        if self.max_atoms is None or (keep := data.num_atoms <= self.max_atoms).all():
+            return data
+        none = f"No molecule of {self.source} has {self.max_atoms} atoms or fewer: raise max_atoms."
+        return self._kept(data, keep, f"of more than {self.max_atoms} atoms", none)
+
+    def _kept(self, data: MoleculeDataset, keep: np.ndarray, fault: str, none: str) -> MoleculeDataset:
+        """The molecules to keep. The others are counted and said, or refused; where there is nothing to keep, ``none``
+        is what is wrong."""
+        count = int((~keep).sum())
+        if self.strict:
+            raise InputError(
+                f"{self.source}: {count} of {counted(len(data), 'molecule')} cannot be used, {fault}; the first is "
+                f"record {data.index[~keep][0] + 1}: take such molecules out of the file, or leave them out by --skip"
+            )
         if not keep.any():
-            raise InputError(f"No molecule of {self.source} is made of {wanted} alone: add {extra} to elements.")
-        warnings.warn(
-            f"{self.source}: skipped {int((~keep).sum())} of {len(data)} molecules with elements other than {wanted}:"
-            f" {extra}.",
-            stacklevel=3,
-        )
+            raise InputError(none)
+        self.left_out += count
+        warnings.warn(f"{self.source}: skipped {count} of {counted(len(data), 'molecule')} {fault}.", stacklevel=4)
         return data.subset(np.flatnonzero(keep))
 
     def write_split(self, path: str) -> None:

@@ -66,7 +66,6 @@ class MoleculeDiffusion(DiffusionModel):
         condition_dropout: the probability of leaving out a question in training.
     """
 
-    unit = "nats per molecule; positions in angstrom, 3 (N - 1) of them, and N (K + 1) features"
     default_transitions = 1000
     data_std: Tensor
 
@@ -91,6 +90,7 @@ class MoleculeDiffusion(DiffusionModel):
         if weighting not in WEIGHTINGS:
             raise ValueError(f"unknown weighting '{weighting}': choose one of {', '.join(WEIGHTINGS)}")
         self.layout = Layout(tuple(elements), tuple(bond_orders or ()), tuple(formal_charges or ()))
+        self.unit = self._unit()
         self.conditioning: Conditioning | None = None
         if properties or composition:
             self.conditioning = Conditioning(properties or (), elements if composition else (), condition_dropout)
@@ -112,6 +112,17 @@ class MoleculeDiffusion(DiffusionModel):
             UniformTime(self.schedule) if gamma_mean is None else NormalGamma(self.schedule, gamma_mean, gamma_std)
         )
         self.register_buffer("data_std", torch.ones(()))
+
+    def _unit(self) -> str:
+        parts = [
+            "positions in angstrom, 3 (N - 1) of them",
+            f"N ({len(self.layout.elements)} + 1) features of elements",
+        ]
+        if self.layout.formal_charges:
+            parts.append(f"N x {len(self.layout.formal_charges)} of formal charges")
+        if self.layout.bond_orders:
+            parts.append(f"N (N - 1) / 2 x {len(self.layout.bond_orders)} of bonds")
+        return f"nats per molecule; {', '.join(parts[:-1])} and {parts[-1]}"
 
     @property
     def denoiser(self) -> NetworkDenoiser:
@@ -137,20 +148,30 @@ class MoleculeDiffusion(DiffusionModel):
     def questions(self) -> tuple[str, ...]:
         return () if self.conditioning is None else self.conditioning.questions
 
-    def open_data(self, path: str) -> "MoleculeData":
-        """All molecules of a file that are made of the model's elements; where the model makes bonds, with those of the
-        file or else of rule 1 (MoleculeSource, bonds: either)."""
-        return self._data(path, [])
+    def open_data(self, path: str, skip: bool = False) -> "MoleculeData":
+        """All molecules of a file. One with an element that the model does not know, or of more than max_atoms, is an
+        error, or with ``skip`` counted and left out. Where the model makes bonds, with those of the file or else of
+        rule 1 (MoleculeSource, bonds: either)."""
+        return self._data(path, [], skip)
 
-    def open_conditional_data(self, path: str) -> "MoleculeData":
-        return self._data(path, list(self.known_conditioning().properties))
+    def open_conditional_data(self, path: str, skip: bool = False) -> "MoleculeData":
+        return self._data(path, list(self.known_conditioning().properties), skip)
 
-    def _data(self, path: str, properties: list[str]) -> "MoleculeData":
+    def _data(self, path: str, properties: list[str], skip: bool) -> "MoleculeData":
         from medmol_diffusion.molecules.data import MoleculeData
 
         bonds: Literal["either"] | None = "either" if self.layout.bond_orders or self.layout.formal_charges else None
         elements = list(self.layout.elements)
-        return MoleculeData(path, elements=elements, validation=0.0, test=0.0, bonds=bonds, properties=properties)
+        return MoleculeData(
+            path,
+            elements=elements,
+            validation=0.0,
+            test=0.0,
+            bonds=bonds,
+            properties=properties,
+            max_atoms=self.size.max_atoms,
+            strict=not skip,
+        )
 
     def known_conditioning(self) -> Conditioning:
         """Raises InputError where the model takes no condition."""
@@ -227,11 +248,12 @@ class MoleculeDiffusion(DiffusionModel):
                 larger than max_atoms.
         """
         batch = self._batch(batch)
-        largest = int(batch.num_atoms.max())
+        place = int(batch.num_atoms.argmax())
+        largest = int(batch.num_atoms[place])
         if largest > self.size.max_atoms:
             raise InputError(
-                f"a molecule of {largest} atoms has no likelihood in a model of up to {self.size.max_atoms}: leave the "
-                "larger ones out, or train with a larger max_atoms"
+                f"a molecule of {largest} atoms (record {int(batch.index[place]) + 1}) has no likelihood in a model of "
+                f"up to {self.size.max_atoms}: leave the larger ones out, or train with a larger max_atoms"
             )
         space, x, data = self.layout.encode(batch)
         size = -self.size.log_prob(batch.num_atoms)

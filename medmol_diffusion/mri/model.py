@@ -126,8 +126,11 @@ class VolumeDiffusion(DiffusionModel):
     def vocabulary(self) -> dict[str, Any]:
         return {"shape": list(self.grid.shape), "intensity_levels": self.grid.levels, "spacing": self.grid.spacing}
 
-    def open_data(self, path: str) -> "VolumeData":
-        """All scans of a folder, on the model's grid."""
+    def open_data(self, path: str, skip: bool = False) -> "VolumeData":
+        """All scans of a folder, on the model's grid. What a grid cannot hold is cropped, not skipped: ``skip`` raises
+        InputError."""
+        if skip:
+            raise InputError("--skip leaves out what a model cannot hold: it is for molecules, a scan is cropped")
         from medmol_diffusion.mri.data import VolumeData
 
         grid = self.grid

@@ -104,10 +104,11 @@ class DiffusionModel(nn.Module, ABC):
         """Measure on the training data what the model needs to know of them before training; called once."""
 
     @abstractmethod
-    def open_data(self, path: str) -> "LightningDataModule":
-        """A data module that brings all of ``path``, as this model needs it, in its training part."""
+    def open_data(self, path: str, skip: bool = False) -> "LightningDataModule":
+        """A data module that brings all of ``path``, as this model needs it, in its training part; with ``skip``,
+        without the examples that the model cannot hold."""
 
-    def open_conditional_data(self, path: str) -> "LightningDataModule":
+    def open_conditional_data(self, path: str, skip: bool = False) -> "LightningDataModule":
         """The same with the examples' own values of ``questions``.
 
         Raises:

@@ -13,6 +13,7 @@ from torch import Tensor
 from medmol_diffusion.core import Elbo
 from medmol_diffusion.core.elbo import LN2
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.plural import counted
 from medmol_diffusion.training.model import DiffusionModel
 from medmol_diffusion.training.saved import build, read_data_config
 
@@ -20,22 +21,30 @@ SPLITS = ("all", "train", "validation", "test")
 
 
 def open_data(
-    model: DiffusionModel, source: str, path: str | None, split: str | None, conditional: bool = False
+    model: DiffusionModel,
+    source: str,
+    path: str | None,
+    split: str | None,
+    conditional: bool = False,
+    skip: bool = False,
 ) -> tuple[pl.LightningDataModule, str]:
     """The data to validate on, set up, and the split to take.
 
     Without a path or with a split, the data module of the run's own config (its ``path`` replaced, if one is given).
+    Examples of all of a path that the model cannot hold are an error, or left out with ``skip``.
 
     Raises:
-        InputError: neither a path nor a run folder that names its data.
+        InputError: neither a path nor a run folder that names its data, or ``skip`` where that says what to leave out.
     """
     split = split or ("all" if path else "test")
     if split == "all":
         if path is None:
             raise InputError("--split all needs --data PATH")
-        data = model.open_conditional_data(path) if conditional else model.open_data(path)
+        data = model.open_conditional_data(path, skip) if conditional else model.open_data(path, skip)
         split = "train"  # where open_data puts everything
     else:
+        if skip:
+            raise InputError("--skip leaves molecules out of all of --data PATH: a run's own data say themselves which")
         config = read_data_config(source)
         if path is not None:
             config["init_args"]["path"] = path
@@ -137,7 +146,7 @@ def bound_table(model: DiffusionModel, bound: Elbo, baseline: Tensor | None = No
         "mean",
         "standard error",
         "unit",
-        title=f"{title}: {len(bound.total)} examples, {model.unit}",
+        title=f"{title}: {counted(len(bound.total), 'example')}, {model.unit}",
         caption=f"gamma_0 = {settings['gamma_0']:.4f}, gamma_1 = {settings['gamma_1']:.4f}, {effort(bound)}{drawn}; "
         f"degrees of freedom: mean {bound.dim.mean().item():.1f}",
     )

@@ -102,7 +102,7 @@ def test_bad_records_are_told_each_time(tmp_path):
     (tmp_path / "a.sdf").write_text("junk\n\n\nbad counts\n$$$$\n" + (tmp_path / "a.sdf").read_text())
     for _ in range(2):
         data = MoleculeData(str(tmp_path / "a.sdf"), cache_dir=str(tmp_path / "cache"), validation=0, test=0)
-        with pytest.warns(UserWarning, match="skipped 1 records .* record 1 .junk."):
+        with pytest.warns(UserWarning, match="skipped 1 record that .* record 1 .junk."):
             data.setup()
         assert data.train.index.tolist() == [1, 2, 3, 4, 5]
 

@@ -123,7 +123,7 @@ def test_rows_that_cannot_be_used_are_told(tmp_path):
     positions[4, 1, 2] = np.nan
     np.savez(tmp_path / "a.npz", atomic_numbers=numbers, positions=positions)
     data = MoleculeData(str(tmp_path / "a.npz"), validation=0, test=0)
-    with pytest.warns(UserWarning, match="skipped 1 records that cannot be used: row 4"):
+    with pytest.warns(UserWarning, match="skipped 1 record that cannot be used: row 4"):
         data.setup()
     assert data.train.index.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
 
@@ -133,7 +133,7 @@ def test_sdf_keeps_the_places_of_its_records(tmp_path):
     text = (tmp_path / "a.sdf").read_text()
     (tmp_path / "a.sdf").write_text("junk\n\n\nbad counts\n$$$$\n" + text)
     data = MoleculeData(str(tmp_path / "a.sdf"), validation=0, test=0)
-    with pytest.warns(UserWarning, match="skipped 1 records .* record 1 .junk."):
+    with pytest.warns(UserWarning, match="skipped 1 record that .* record 1 .junk."):
         data.setup()
     assert data.train.index.tolist() == [1, 2]
     assert data.train[1].num_atoms == 5

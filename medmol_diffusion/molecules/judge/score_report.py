@@ -19,6 +19,7 @@ from medmol_diffusion.molecules.judge.strain import STEPS, strain_scores
 from medmol_diffusion.molecules.judge.verdict import Protocol
 from medmol_diffusion.molecules.metrics import Score, score_molecules, smiles_of
 from medmol_diffusion.molecules.molecule import Molecule
+from medmol_diffusion.plural import counted
 
 LIMIT = 200
 """How many molecules, drawn at random, the slow measures look at unless told: strain and PoseBusters."""
@@ -95,7 +96,7 @@ def full_tables(
     ours = as_judged(molecules, protocol)
     theirs = None if reference is None else drawn(as_judged(reference, protocol), REFERENCE_LIMIT, seed)
     some = drawn(ours, limit, seed)
-    part = f"{len(some)} of {len(ours)} molecules" + (
+    part = f"{len(some)} of {counted(len(ours), 'molecule')}" + (
         f", drawn at random (seed {seed})" if len(some) < len(ours) else ""
     )
     by = f"protocol {protocol}"
@@ -110,7 +111,7 @@ def full_tables(
                 "Wasserstein-1: by how much the values must move, on average, to become the reference's. By type, "
                 "weighted as the reference has them; dihedrals on the circle; for atom types the share of atoms that "
                 "must change element. The floor is what real molecules score against the rest of their set: noise. "
-                f"Against {len(theirs)} molecules of the reference.",
+                f"Against {counted(len(theirs), 'molecule')} of the reference.",
                 ("quantity", "W1", "95 % interval", "floor", "all types in one heap", "types covered", "n"),
                 [one.row() for one in found],
                 [one.to_dict() for one in found],
