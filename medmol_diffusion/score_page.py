@@ -39,9 +39,8 @@ def write_score_page(
     """Write one self-contained page. Bonds in pictures and histograms are those of the protocol."""
     ours = as_judged(molecules, protocol)
     theirs = None if reference is None else drawn(as_judged(reference, protocol), REFERENCE_LIMIT, seed)
-    report = Report(
-        f"Scores of {title}", f"{counted(len(molecules), 'molecule')}. Bonds by protocol {protocol} where it matters."
-    )
+    about = f"{counted(len(molecules), 'molecule')}. Bonds by protocol {protocol} where it matters."
+    report = Report(f"Scores of {title}", about)
     report.heading("Molecules that turn")
     report.text("Drag to turn; click one, then the wheel or the arrow keys. The first of the file, not selected.")
     report.markup(viewer(ours[:TURNED]))

@@ -129,6 +129,7 @@ def test_a_model_without_a_condition_has_the_weights_it_always_had() -> None:
     assert not [name for name in MoleculeDiffusion(ELEMENTS).state_dict() if "condition" in name or "asked" in name]
 
 
+@pytest.mark.filterwarnings("default:mass = .* is asked for:UserWarning")  # far, so that it shows
 def test_guidance_is_plain_at_zero_the_condition_at_one_and_more_beyond() -> None:
     made = model()
 
@@ -155,6 +156,7 @@ def test_values_may_differ_by_molecule_and_nan_asks_nothing() -> None:
     assert np.abs(shared[1].positions - each[1].positions).max() > 1e-4
 
 
+@pytest.mark.filterwarnings("default:mass = .* is asked for:UserWarning")  # far, so that it shows
 def test_variations_and_inpainting_are_steered_too() -> None:
     made, given = model(), molecules()
     for run in (

@@ -62,6 +62,19 @@ def test_samples_are_asked_for_properties_sizes_and_formulas(conditional_run: Pa
     assert [sorted(m.atomic_numbers.tolist()) for m in read_molecules(out)[0]] == [[1, 1, 1, 1, 6, 6, 8]] * 2
 
 
+def test_a_property_far_outside_the_training_set_is_warned_of(
+    conditional_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sample", str(conditional_run), "-n", "2", "--steps", "2", "-o", str(tmp_path / "out.sdf")]
+    main([*command, "--property", "mass=20"])  # the training molecules have 0 to 29
+    assert "warning" not in capsys.readouterr().err
+    main([*command, "--property", "mass=2000", "--property", "gap=0.5"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("warning") == 1
+    assert "mass = 2000 is asked for, more than 5 standard deviations" in said
+    assert len(read_molecules(tmp_path / "out.sdf")[0]) == 2
+
+
 def test_a_composition_fixes_the_size_and_reaches_the_network(conditional_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.sdf"
 
@@ -153,6 +166,7 @@ def test_molecules_are_varied_and_made_better(
     where = [str(request.getfixturevalue(run)), str(seeds), "--steps", "2", "-o", str(out)]
     main(["vary", *where, "-n", "2", "--strength", "0.05"])
     assert [m.name for m in read_molecules(out)[0]] == ["ethene"] * 2 + ["methane"] * 2
+    assert {m.properties["made_by"] for m in read_molecules(out)[0]} == {"model=run seed=0 steps=2 sampler=ancestral"}
     main(["vary", *where, "-n", "2", "--strength", "0.05", "--objective", "num_C", "--minimise", "--rounds", "2"])
     for molecule in read_molecules(out)[0]:
         assert molecule.properties["num_C"] <= molecule.properties["seed_score"]
@@ -167,6 +181,7 @@ def test_the_table_has_the_exact_sum_every_block_and_a_map(
     main(["validate", str(conditional_run), *arguments, "--conditional"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "the sum over all of them" in shown
+    assert "N x 1 of formal charges and N (N - 1) / 2 x 4 of bonds" in shown
     assert "its own mass, gap, composition" in shown
     found = json.loads(file.read_text())
     assert found["settings"]["exact"] == found["settings"]["conditional"] == 1

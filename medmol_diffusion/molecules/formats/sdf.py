@@ -3,7 +3,9 @@
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
+from gzip import GzipFile
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +46,7 @@ def _molecule(record: list[str]) -> Molecule:
 
 
 def write_sdf(molecules: Iterable[Molecule], path: str | Path) -> None:
-    """Write all molecules to one SDF file, which appears whole or not at all.
+    """Write all molecules to one SDF file, which appears whole or not at all; packed, if it ends in .gz.
 
     Bonds and formal charges are those a molecule has. One without bonds, as models of positions and elements make, gets
     bonds by rule 1 from its distances, and where it has no charges either those that chemistry.CHARGED gives to an
@@ -55,7 +57,7 @@ def write_sdf(molecules: Iterable[Molecule], path: str | Path) -> None:
 
 
 def write_xyz(molecules: Iterable[Molecule], path: str | Path) -> None:
-    """Write all molecules to one xyz file, a frame each, which appears whole or not at all."""
+    """Write all molecules to one xyz file, a frame each, which appears whole or not at all; packed for .gz."""
     _write((molecule.to_xyz() for molecule in molecules), Path(path))
 
 
@@ -63,9 +65,12 @@ def _write(texts: Iterable[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for text in texts:
-                file.write(text)
+        with temporary.open("wb") as file:
+            # of a gzip file no name and no time: the same molecules are the same bytes
+            packed = GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix.lower() == ".gz" else nullcontext(file)
+            with packed as lines:
+                for text in texts:
+                    lines.write(text.encode())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
