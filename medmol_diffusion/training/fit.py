@@ -10,7 +10,7 @@ from importlib import import_module
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -93,7 +93,7 @@ def last_checkpoint(folder: object) -> Path:
 class FitParser(LightningArgumentParser):
     """LightningArgumentParser that names the key that was meant."""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+    def error(self, message: str, ex: Exception | None = None) -> None:
         unknown = re.search(r"unrecognized arguments: (--[^\s=]+)", message)
         if unknown and ex is None:  # else it has been here before
             message += did_you_mean(unknown[1], (key for key in self._option_string_actions if key.startswith("--")))
