@@ -21,7 +21,7 @@ from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 from medmol_diffusion.report import Report
 from medmol_diffusion.training.fit import fit, last_checkpoint
 from medmol_diffusion.training.names import TRAIN_LOSS
-from medmol_diffusion.training.validation import baseline_summary, validate_baseline, validate_model
+from medmol_diffusion.training.validation import baseline_summary, summary, validate_baseline, validate_model
 
 MEANING = {
     "prior": "what is left of the data at the noisy end; close to 0 when gamma_1 is large enough",
@@ -170,7 +170,7 @@ def _molecules(out: Path, report: Report, say: Callable[..., None]) -> None:
     )
     report.table(["score", "value", "95 % interval", "of"], list(scores.rows()))
     _bound_section(
-        report, bound.summary(), bound, "held-out molecule", "positions in angstrom; T = 1000; the recipe of EDM"
+        report, summary(bound), bound, "held-out molecule", "positions in angstrom; T = 1000; the recipe of EDM"
     )
     _curve_section(report, run)
 
@@ -214,7 +214,7 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
     sheet = scan_sheet({"generated": scans, "phantoms the model was trained on": real})
     report.png(sheet, "Axial slices, not selected.")
     baseline = validate_baseline(model, data, "test")
-    rows = bound.summary() | ({} if baseline is None else baseline_summary(model, bound, baseline))
+    rows = summary(bound) | ({} if baseline is None else baseline_summary(model, bound, baseline))
     _bound_section(report, rows, bound, "held-out head", "256 grey levels; every voxel counted; continuous time")
     report.heading("Anomalies, found by what the model cannot restore", 3)
     report.text(

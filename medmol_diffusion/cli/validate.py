@@ -58,6 +58,7 @@ def validate(options: argparse.Namespace) -> None:
         bound_table,
         chosen,
         open_data,
+        summary,
         validate_baseline,
         validate_model,
     )
@@ -89,7 +90,7 @@ def validate(options: argparse.Namespace) -> None:
     beside = {} if baseline is None else {"baseline": baseline_summary(model, bound, baseline)}
     content = {
         "method": bound.method,
-        "terms": bound.summary(),
+        "terms": summary(bound),
         "settings": bound.settings,
         "examples": len(bound.total),
         "left_out": left_out,

@@ -81,18 +81,10 @@ class Elbo:
     def summary(self) -> dict[str, tuple[float, float]]:
         """name -> (mean over the examples, its standard error), for every term, the total, and the total per dimension.
 
-        The spread over examples holds the spread over draws. Of a few examples it can come out below what the draws
-        alone are known to cost (``draw_error``): of the total, and of the total per dimension, the larger of the two is
-        the standard error. For a single example it is NaN.
+        The spread over examples holds the spread over draws; for a single example it is NaN.
         """
-        found = _means(
-            {**self.terms, "total": self.total, "nats_per_dim": self.nats_per_dim, "bits_per_dim": self.bits_per_dim}
-        )
-        for name, unit in (("total", 1.0), ("nats_per_dim", self.dim), ("bits_per_dim", self.dim * LN2)):
-            mean, error = found[name]
-            of_draws = (self.draw_variance / unit**2).sum().sqrt().item() / len(self.total)
-            found[name] = mean, of_draws if of_draws > error else error  # either may be NaN
-        return found
+        rows = {**self.terms, "total": self.total, "nats_per_dim": self.nats_per_dim, "bits_per_dim": self.bits_per_dim}
+        return _means(rows)
 
     def block_summary(self) -> dict[str, tuple[float, float]]:
         """The same for ``blocks``."""

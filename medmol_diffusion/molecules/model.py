@@ -252,7 +252,7 @@ class MoleculeDiffusion(DiffusionModel):
         largest = int(batch.num_atoms[place])
         if largest > self.size.max_atoms:
             raise InputError(
-                f"a molecule of {largest} atoms (record {int(batch.index[place]) + 1}) has no likelihood in a model of "
+                f"record {int(batch.index[place]) + 1}: a molecule of {largest} atoms has no likelihood in a model of "
                 f"up to {self.size.max_atoms}: leave the larger ones out, or train with a larger max_atoms"
             )
         space, x, data = self.layout.encode(batch)

@@ -133,9 +133,23 @@ def effort(bound: Elbo) -> str:
     return f"{time}, {draws} {'trajectories' if bound.method == 'iwae' else 'noise draw(s)'} each"
 
 
+def summary(bound: Elbo) -> dict[str, tuple[float, float]]:
+    """Elbo.summary, with the larger of two standard errors for the total and the total per dimension.
+
+    One is that of the examples, which holds the spread of the draws too, but of a few examples can come out below it by
+    chance; the other is that of the draws alone (Elbo.draw_error), a known part of it. For a single example it is NaN.
+    """
+    found = bound.summary()
+    for name, unit in (("total", 1.0), ("nats_per_dim", bound.dim), ("bits_per_dim", bound.dim * LN2)):
+        mean, error = found[name]
+        of_draws = (bound.draw_variance / unit**2).sum().sqrt().item() / len(bound.total)
+        found[name] = mean, of_draws if of_draws > error else error  # either may be NaN
+    return found
+
+
 def bound_table(model: DiffusionModel, bound: Elbo, baseline: Tensor | None = None) -> Table:
-    """Every term, the total, per degree of freedom, with standard errors, and what the baseline gets; the title says
-    what the total is, the settings stand in the caption."""
+    """Every term, the total, per degree of freedom, with standard errors (``summary``: for the total the larger of two),
+    and what the baseline gets; the title says what the total is, the settings stand in the caption."""
     settings = bound.settings
     drawn = "" if math.isnan(bound.draw_error) else f"; standard error of the draws alone {bound.draw_error:.4f} nats"
     title = TITLES[bound.method]
@@ -151,7 +165,7 @@ def bound_table(model: DiffusionModel, bound: Elbo, baseline: Tensor | None = No
         f"degrees of freedom: mean {bound.dim.mean().item():.1f}",
     )
     units = {"nats_per_dim": "nats / degree of freedom", "bits_per_dim": "bits / degree of freedom"}
-    for name, (mean, error) in bound.summary().items():
+    for name, (mean, error) in summary(bound).items():
         sign = "-" if name == "log_volume" else ""
         table.add_row(f"{sign}{name}", f"{mean:.4f}", f"{error:.4f}", units.get(name, "nats"))
     if bound.blocks:

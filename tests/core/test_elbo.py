@@ -29,23 +29,6 @@ def test_total_adds_every_term_but_the_log_volume() -> None:
     assert list(found.summary()) == [*terms, "total", "nats_per_dim", "bits_per_dim"]
 
 
-def test_the_standard_error_is_no_smaller_than_that_of_the_draws() -> None:
-    """Two examples that happen to agree say nothing against draws of a known spread: sqrt(0.4^2 + 0.3^2) / 2."""
-    dim, draws = torch.tensor([2.0, 4.0]), torch.tensor([0.16, 0.09], dtype=torch.float64)
-    agreeing = Elbo({"prior": torch.tensor([1.0, 1.0])}, dim, draws)
-    assert agreeing.summary()["prior"] == (1.0, 0.0)
-    assert agreeing.summary()["total"] == (1.0, pytest.approx(0.25))
-    per_dim = math.sqrt(0.16 / 4 + 0.09 / 16) / 2
-    assert agreeing.summary()["nats_per_dim"][1] == pytest.approx(max(per_dim, 0.125))
-    apart = Elbo({"prior": torch.tensor([1.0, 2.0])}, dim, draws)
-    assert apart.summary()["total"] == (1.5, pytest.approx(0.5))
-    known = Elbo({"prior": torch.tensor([2.0, 4.0])}, dim, draws)  # one nat per dimension each
-    assert known.summary()["nats_per_dim"] == (1.0, pytest.approx(per_dim))
-    assert known.summary()["bits_per_dim"][1] == pytest.approx(per_dim / math.log(2))
-    unknown = Elbo({"prior": torch.tensor([1.0, 2.0])}, dim, draws * math.nan)
-    assert unknown.summary()["total"] == (1.5, pytest.approx(0.5))
-
-
 def test_one_example_has_no_standard_error() -> None:
     mean, error = bound(1).summary()["total"]
     assert math.isfinite(mean)

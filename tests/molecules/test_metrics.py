@@ -154,7 +154,7 @@ def test_a_stream_of_chunks_scores_like_the_whole(protocol):
 
 def test_workers_give_the_scores_of_one_process(monkeypatch):
     """Threads stand in for the processes, which take seconds to start."""
-    monkeypatch.setattr(verdict, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(verdict, "processes", ThreadPoolExecutor)
     monkeypatch.setattr(verdict, "_CHUNK", 16)
     molecules = scattered(150)
     assert score_molecules(molecules, set(), workers=2) == score_molecules(molecules, set())

@@ -179,7 +179,7 @@ def test_the_recipes_constants_stand_in_the_bound() -> None:
 
 
 def test_molecules_larger_than_the_model_knows_are_refused() -> None:
-    with pytest.raises(InputError, match="11 atoms has no likelihood in a model of up to 10"):
+    with pytest.raises(InputError, match="record 1: a molecule of 11 atoms has no likelihood in a model of up to 10"):
         model().elbo([Molecule(np.full(11, 6), np.random.default_rng(0).normal(size=(11, 3)))])
 
 
