@@ -189,7 +189,8 @@ class MoleculeSource(pl.LightningDataModule, ABC):
         if self.strict:
             raise InputError(
                 f"{self.source}: {count} of {counted(len(data), 'molecule')} cannot be used, {fault}; the first is "
-                f"record {data.index[~keep][0] + 1}: take such molecules out of the file, or leave them out by --skip"
+                f"record {data.index[~keep][0] + 1}: take such molecules out of the file, or "
+                "skip them (medmol validate --skip, data.strict: false)."
             )
         if not keep.any():
             raise InputError(none)

@@ -148,8 +148,8 @@ def summary(bound: Elbo) -> dict[str, tuple[float, float]]:
 
 
 def bound_table(model: DiffusionModel, bound: Elbo, baseline: Tensor | None = None) -> Table:
-    """Every term, the total, per degree of freedom, with their standard errors (``summary``: for the total the larger of
-    two), and what the baseline gets; the title says what the total is, the settings stand in the caption."""
+    """Every term, the total, per degree of freedom, with their standard errors (``summary``: of the total the larger
+    of two), and what the baseline gets; the title says what the total is, the settings stand in the caption."""
     settings = bound.settings
     drawn = "" if math.isnan(bound.draw_error) else f"; standard error of the draws alone {bound.draw_error:.4f} nats"
     title = TITLES[bound.method]
