@@ -97,7 +97,9 @@ def test_samples_say_where_they_come_from(molecule_run: Path, tmp_path: Path) ->
     molecules, _ = read_molecules(tmp_path / "a.sdf")
     assert [molecule.name for molecule in molecules] == ["sample-0001", "sample-0002"]
     for molecule in molecules:
-        assert molecule.properties == {"made_by": f"model={molecule_run.name} seed=5 steps=3 sampler=ancestral"}
+        assert molecule.properties == {
+            "made_by": f"model={molecule_run.name} seed=5 steps=3 sampler=ancestral grid=time"
+        }
 
 
 def test_molecules_are_written_as_the_name_of_the_file_says(molecule_run: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The models that travel in the wheel: small enough, described, and as good as their cards say at what can be tested."""
+"""The models that travel in the wheel: small, described, and as good as their cards say where a test can tell."""
 
 from dataclasses import replace
 from functools import cache
@@ -35,7 +35,12 @@ def test_what_ships_is_whole_and_small() -> None:
     assert set(QM9) <= set(shipped())
     total = 0
     for name, folder in shipped().items():
-        assert {file.name for file in folder.iterdir()} == {"card.md", "config.yaml", "model.safetensors", "scores.json"}
+        assert {file.name for file in folder.iterdir()} == {
+            "card.md",
+            "config.yaml",
+            "model.safetensors",
+            "scores.json",
+        }
         card, figures = (folder / "card.md").read_text(), scores(name)
         assert card.startswith(f"# {name}\n")
         assert "medmol fit" in card
@@ -48,7 +53,7 @@ def test_what_ships_is_whole_and_small() -> None:
 
 @pytest.mark.parametrize("smiles", ["CCOC(C)=O", "CC(O)CC=O"])
 def test_the_map_of_atoms_shows_where_a_bond_was_stretched(smiles: str) -> None:
-    """Each bond to an atom at an end of the molecule in turn, by three tenths: moving that atom changes no other bond."""
+    """Each bond to an atom at an end in turn, by three tenths: moving that atom changes no other bond."""
     whole = geometry(smiles)
     ends = [(i, j) for i, j, _ in whole.bonds.tolist() if (whole.bonds[:, :2] == j).sum() == 1]
     planted = [stretch_bond(whole, bond, 1.3) for bond in ends]
@@ -80,7 +85,6 @@ def test_likelihood_tells_molecules_from_distorted_ones() -> None:
 def test_autoguidance_by_the_early_model_runs_and_changes_the_samples() -> None:
     model = load("qm9-chno")
     plain, led = (
-        model.sample(2, steps=4, seed=0, guide=guide)
-        for guide in (None, model.away_from(load("qm9-chno-early"), 2.5))
+        model.sample(2, steps=4, seed=0, guide=guide) for guide in (None, model.away_from(load("qm9-chno-early"), 2.5))
     )
     assert not np.array_equal(plain[0].positions, led[0].positions)

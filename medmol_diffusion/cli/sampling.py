@@ -97,8 +97,12 @@ def guide(options: argparse.Namespace, model: Any) -> Any:
         if options.away is not None:
             raise InputError("--away says how far to go from a worse model: name it by --worse MODEL")
         return None
-    scale = 2.0 if options.away is None else options.away
-    return model.away_from(load(options.worse, options.device), scale, name=f"--worse {options.worse}")
+    return model.away_from(load(options.worse, options.device), away(options), name=f"--worse {options.worse}")
+
+
+def away(options: argparse.Namespace) -> float:
+    """How far from the worse model."""
+    return 2.0 if options.away is None else float(options.away)
 
 
 def molecule_model() -> type:
@@ -124,12 +128,14 @@ def check_molecule_file(path: str) -> None:
 
 
 def write_molecules(molecules: Sequence["Molecule"], options: argparse.Namespace) -> None:
-    """Write molecules to -o, each with the field ``made_by``: the model, its seed, steps and sampler. Those without a
-    name are called sample-0001 and so on. The same command writes the same bytes."""
+    """Write molecules to -o, each with the field ``made_by``: the model, the seed, how it
+    was sampled. Those without a name are called sample-0001 and so on. The same command writes the same bytes."""
     from medmol_diffusion.molecules import write_sdf, write_xyz
 
     model = Path(options.model).name or Path(options.model).resolve().name
-    made_by = f"model={model} seed={options.seed} steps={options.steps} sampler={options.sampler}"
+    made_by = f"model={model} seed={options.seed} steps={options.steps} sampler={options.sampler} grid={options.grid}"
+    if options.worse is not None:
+        made_by += f" worse={Path(options.worse).name} away={away(options):g}"
     named = (
         replace(
             molecule,

@@ -166,7 +166,9 @@ def test_molecules_are_varied_and_made_better(
     where = [str(request.getfixturevalue(run)), str(seeds), "--steps", "2", "-o", str(out)]
     main(["vary", *where, "-n", "2", "--strength", "0.05"])
     assert [m.name for m in read_molecules(out)[0]] == ["ethene"] * 2 + ["methane"] * 2
-    assert {m.properties["made_by"] for m in read_molecules(out)[0]} == {"model=run seed=0 steps=2 sampler=ancestral"}
+    assert {m.properties["made_by"] for m in read_molecules(out)[0]} == {
+        "model=run seed=0 steps=2 sampler=ancestral grid=time"
+    }
     main(["vary", *where, "-n", "2", "--strength", "0.05", "--objective", "num_C", "--minimise", "--rounds", "2"])
     for molecule in read_molecules(out)[0]:
         assert molecule.properties["num_C"] <= molecule.properties["seed_score"]
