@@ -1,5 +1,8 @@
 """PoseBusters on a sound molecule, one out of shape, and one that is none."""
 
+import contextlib
+import io
+
 import pytest
 
 from medmol_diffusion.errors import InputError
@@ -15,6 +18,14 @@ def test_a_relaxed_molecule_passes_and_a_swollen_one_fails_on_its_bonds() -> Non
     assert not swollen["bond_lengths"]
     assert swollen["sanitization"]
     assert swollen["all_atoms_connected"]
+
+
+def test_a_stream_of_errors_that_was_closed_since_fails_no_check() -> None:
+    ethanol, before = embedded("CCO"), io.StringIO()
+    with contextlib.redirect_stderr(before):
+        bust(ethanol)
+    before.close()
+    assert all(bust(ethanol).values())
 
 
 def test_the_rates_are_shares_and_what_cannot_be_checked_fails(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ ensemble of 50 conformers by UFF.
 """
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -45,6 +46,7 @@ class PassRate:
 def bust(molecule: Molecule) -> dict[str, bool]:
     """Every check of the configuration by its name. A check that could not be run, as all those of a graph that RDKit
     does not sanitise, is not passed."""
+    import rdkit
     from rdkit import rdBase
 
     busters, said, mol = _busters(), logging.getLogger("rdkit"), molecule.to_rdkit()
@@ -52,6 +54,8 @@ def bust(molecule: Molecule) -> dict[str, bool]:
     # posebusters listens to RDKit through logging, past BlockLogs; what fails is in the table
     rdBase.LogToPythonLogger()
     said.setLevel(logging.CRITICAL)
+    # posebusters flushes the stream of its last call, and fails every check where somebody has closed that since
+    rdkit.log_handler.stream = sys.stderr
     try:
         table = busters.bust(mol)
     finally:
