@@ -116,8 +116,14 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     return {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
 
 
-def export_model(source: str | Path, destination: str | Path, card: str = "") -> Path:
+def export_model(source: str | Path, destination: str | Path, half: bool = False) -> Path:
     """Write the averaged weights, the model's config and a card to ``destination``; returns it.
+
+    Args:
+        source: a run folder, an exported folder or a shipped model.
+        destination: the folder; made if need be.
+        half: matrices in float16, half the size; vectors and single numbers stay as they are, and so do matrices that
+            float16 cannot hold. What is read again is float32.
 
     Raises:
         InputError: ``source`` is no model, or ``destination`` holds another one.
@@ -126,6 +132,8 @@ def export_model(source: str | Path, destination: str | Path, card: str = "") ->
     config = read_model_config(folder)
     model = load_model(folder)  # what cannot be built again is not worth exporting
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    if half:
+        weights = {name: _half(value) for name, value in weights.items()}
     if (out / CONFIG).is_file() and read_model_config(out) != config:
         raise InputError(f"{out} holds another model: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
@@ -133,8 +141,13 @@ def export_model(source: str | Path, destination: str | Path, card: str = "") ->
     save_file(weights, temporary)
     os.replace(temporary, out / WEIGHTS)
     (out / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
-    (out / CARD).write_text(card or _card(model, folder, out))
+    (out / CARD).write_text(_card(model, folder, out))
     return out
+
+
+def _half(value: Tensor) -> Tensor:
+    matrix = value.dtype == torch.float32 and value.dim() > 1
+    return value.half() if matrix and value.abs().max() < torch.finfo(torch.float16).max else value
 
 
 def _card(model: DiffusionModel, source: Path, out: Path) -> str:

@@ -33,6 +33,17 @@ def test_export_keeps_the_molecule_model(molecule_run: Path, tmp_path: Path) -> 
         assert (one.atomic_numbers == other.atomic_numbers).all()
 
 
+def test_half_the_size_is_the_same_model_to_three_digits(molecule_run: Path, tmp_path: Path) -> None:
+    whole, half = (export_model(molecule_run, tmp_path / str(is_half), is_half) for is_half in (False, True))
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
+    assert sizes[1] < 0.75 * sizes[0]
+    one, other = (load_model(folder).state_dict() for folder in (whole, half))
+    assert any((one[name] != other[name]).any() for name in one)
+    for name, value in one.items():
+        assert other[name].dtype == value.dtype
+        torch.testing.assert_close(other[name], value, rtol=5e-4 if value.dim() > 1 else 0, atol=1e-7)
+
+
 def test_export_keeps_the_volume_model(volume_run: Path, tmp_path: Path) -> None:
     exported = export_model(volume_run, tmp_path / "out")
     one, other = (VolumeDiffusion.from_pretrained(f).sample(1, steps=2)[0] for f in (volume_run, exported))
