@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from medmol_diffusion import __version__
@@ -138,7 +138,7 @@ def export_model(source: str | Path, destination: str | Path, half: bool = False
         raise InputError(f"{out} holds another model: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / f".{WEIGHTS}.part"
-    save_file(weights, temporary)
+    temporary.write_bytes(save(weights))
     os.replace(temporary, out / WEIGHTS)
     (out / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
     (out / CARD).write_text(_card(model, folder, out))
