@@ -31,8 +31,9 @@ def add(verbs: Verbs) -> None:
 def detect(options: argparse.Namespace) -> None:
     from medmol_diffusion.mri.anomaly import AnomalyDetector
     from medmol_diffusion.mri.evaluation import evaluate
+    from medmol_diffusion.mri.formats.files import find_scans, read_scans, stem
     from medmol_diffusion.mri.picture import detection_sheet
-    from medmol_diffusion.mri.volume import Volume, find_scans, read_scans, stem
+    from medmol_diffusion.mri.volume import Volume
 
     out = Path(options.output)
     files = [Path(scan) for scan in options.scans]

@@ -42,8 +42,8 @@ def score(options: argparse.Namespace) -> None:
     if not path.is_dir() or _holds_molecules(path):
         _score_molecules(path, options)
         return
+    from medmol_diffusion.mri.formats.files import read_folder
     from medmol_diffusion.mri.metrics import score_volumes
-    from medmol_diffusion.mri.volume import read_folder
 
     if options.reference is None:
         raise InputError("scans are scored against real ones: give --reference FOLDER")

@@ -134,9 +134,7 @@ class VolumeDiffusion(DiffusionModel):
         from medmol_diffusion.mri.data import VolumeData
 
         grid = self.grid
-        return VolumeData(
-            path, list(grid.shape), spacing=grid.spacing, levels=grid.levels, validation=0.0, test=0.0, pattern="*.nii*"
-        )
+        return VolumeData(path, list(grid.shape), spacing=grid.spacing, levels=grid.levels, validation=0.0, test=0.0)
 
     def prepare(self, data: Any) -> None:
         """Measure the mean of each voxel, the spectrum and the sizes of the training scans."""

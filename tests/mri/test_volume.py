@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.volume import Volume, read_folder, stem
+from medmol_diffusion.mri.formats.files import read_folder, stem
+from medmol_diffusion.mri.volume import Volume
 
 DIAGONAL = np.array([[2.0, 0, 0, -20], [0, 1.0, 0, -9], [0, 0, 1.5, 7], [0, 0, 0, 1]])
 
