@@ -125,7 +125,7 @@ class Grid:
     levels: int = 256
 
     def prepare(self, volume: Volume) -> Prepared:
-        """Straighten, reorient, resample, normalise to [-1, 1] by percentiles, round to bin centres, crop or pad with -1.
+        """Straighten, reorient, resample, normalise to [-1, 1] by percentiles, round to bins, crop or pad with -1.
 
         Any map on the prepared grid goes back to the scan's own by `map.resample(like=volume)`.
         """

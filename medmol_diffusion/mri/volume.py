@@ -172,8 +172,8 @@ class Volume:
         voxels get the smallest value there is.
         """
         old = self.affine[:3, :3]
-        axes, upper = np.linalg.qr(old)
-        straight = axes * np.diag(upper)  # the signs of both cancel
+        turn, upper = np.linalg.qr(old)
+        straight = turn * np.diag(upper)  # the signs of both cancel
         corners = np.stack(np.meshgrid(*[(0, size - 1) for size in self.shape]), axis=-1).reshape(-1, 3)
         if np.abs(corners @ (straight - old).T).max() <= min(self.spacing) / 2:
             return self

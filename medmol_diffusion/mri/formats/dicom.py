@@ -84,7 +84,7 @@ def _chosen(headers: list[tuple[Path, Any]], series: str | None, path: Path) -> 
     found = [group for group in groups.values() if series is None or _answers(group[0][1], series)]
     if len(found) == 1:
         return found[0]
-    listed = "; ".join(f"{_title(group[0][1])}, {len(group)} files" for group in groups.values())
+    listed = "; ".join(sorted(f"{_title(group[0][1])}, {len(group)} files" for group in groups.values()))
     if series is None:
         raise InputError(
             f"{path} holds {len(groups)} series ({listed}): choose one by its number or a part of its description, as "
@@ -136,7 +136,7 @@ def _slice(name: str, file: Path, header: Any, groups: list[Any], read: Callable
     geometry = {key: found(key, ()) for key in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")}
     if missing := [key for key, value in geometry.items() if not len(value)]:
         raise InputError(
-            f"{file} does not say where it lies ({', '.join(missing)} missing; a screenshot?): give the scan's own files."
+            f"{file} does not say where it lies ({', '.join(missing)} missing; a screenshot?): give the scan's files."
         )
     position, orientation, spacing = (np.array([float(part) for part in value]) for value in geometry.values())
     slope, intercept = float(found("RescaleSlope", 1.0)), float(found("RescaleIntercept", 0.0))

@@ -1,4 +1,4 @@
-"""NIfTI files as scans: any number type and byte order, one frame of several, millimetres whatever the header's unit."""
+"""NIfTI files as scans: any number type and byte order, one frame of several, in millimetres whatever the unit."""
 
 from pathlib import Path
 from typing import Any
