@@ -56,9 +56,9 @@ def write_sidecar(scan: Path, content: Mapping[str, Any]) -> Path:
 
 def provenance(volume: Volume, made_by: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a sidecar: who made the scan (model, seed, steps, sampler, ...), the version, what it knows."""
-    own = {key: value for key, value in volume.provenance.items() if key != "source"}
+    own = {key.capitalize(): value for key, value in volume.provenance.items() if key != "source"}
     sources = {"Sources": [volume.provenance["source"]]} if "source" in volume.provenance else {}
-    return {**own, **made_by, "medmol_diffusion": __version__, **sources}
+    return {**own, **made_by, "GeneratedBy": "medmol_diffusion", "Version": __version__, **sources}
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,10 @@ class Derivatives:
     sources: Sequence[str] = field(default=())
 
     def write(
-        self, volume: Volume, subject: str, description: str, suffix: str, session: str = "", dtype: type | None = None
+        self, volume: Volume, subject: str, description: str, suffix: str, session: str = "", more: Sequence[str] = ()
     ) -> Path:
-        """Write sub-XX[/ses-YY]/anat/sub-XX[_ses-YY]_desc-DESCRIPTION_SUFFIX.nii.gz and its .json; returns the first.
+        """Write sub-XX[/ses-YY]/anat/sub-XX[_ses-YY][_more]_desc-DESCRIPTION_SUFFIX.nii.gz and its .json; returns the
+        first. ``more`` are entities such as run-2.
 
         BIDS has letters and digits only in a label: others are left out of it.
         """
@@ -86,10 +87,17 @@ class Derivatives:
         self._describe()
         parts = [f"{key}-{_label(value, key)}" for key, value in (("sub", subject), ("ses", session)) if value]
         folder = self.root.joinpath(*parts, "anat")
-        path = folder / "_".join([*parts, f"desc-{_label(description, 'desc')}", f"{suffix}.nii.gz"])
-        volume.write(path) if dtype is None else volume.write(path, dtype)
+        path = folder / "_".join([*parts, *more, f"desc-{_label(description, 'desc')}", f"{suffix}.nii.gz"])
+        volume.write(path)
         write_sidecar(path, provenance(volume, self.made_by))
         return path
+
+    def write_of(self, volume: Volume, source: str, description: str) -> Path:
+        """`write` what was made of a scan, by the entities of its path; what has no suffix gets MR."""
+        subject, session = subject_of(source), session_of(source)
+        parts = stem(source).split("_") if source.find("sub-") >= 0 else []
+        more = [part for part in parts if "-" in part and part.partition("-")[0] not in ("sub", "ses", "desc")]
+        return self.write(volume, subject, description, suffix_of(source) or "MR", session, more)
 
     def _describe(self) -> None:
         path = self.root / "dataset_description.json"

@@ -267,6 +267,10 @@ class VolumeData(VolumeModule):
         table = self._table()
         return [table.subject_named(name) if table else subject_of(name) for name in map(self.name, self.find())]
 
+    def draw_split(self) -> SubjectSplit:
+        """Which subjects are for what by the shares and split_seed; no scan is read."""
+        return SubjectSplit.draw(self.subjects(), *self.shares, self.split_seed)
+
     def _table(self) -> Table | None:
         path = self.table or find_table(self.path)
         return None if path is None else Table.read(path)

@@ -76,14 +76,22 @@ class Table:
         The row that names the file (its path, its name, or its name without suffix), else those of its subject, `sub-`
         or not, and of its session where rows have one. Where several rows are left, what they agree on.
         """
+        return self._agreed(self._of(name))
+
+    def unused(self, names: Iterable[str]) -> int:
+        """How many rows are of none of these scans."""
+        used = {id(row) for name in names for row in self._of(name)}
+        return sum(id(row) not in used for row in self.rows)
+
+    def _of(self, name: str) -> list[Row]:
         names = {name, Path(name).name, stem(name)}
         if self.file and (own := [row for row in self.rows if _names(row.get(self.file, "")) & names]):
-            return self._agreed(own)
+            return own
         subject, session = subject_of(name).removeprefix("sub-"), session_of(name).removeprefix("ses-")
         own = [row for row in self.rows if self.subject and row.get(self.subject, "").removeprefix("sub-") == subject]
         if session:
             own = [row for row in own if row.get(self.session, session).removeprefix("ses-") == session]
-        return self._agreed(own)
+        return own
 
     def subject_named(self, name: str) -> str:
         """The subject that the scan's own row names, else what the name says."""

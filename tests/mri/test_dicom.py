@@ -148,27 +148,11 @@ def test_what_is_no_whole_scan_is_refused_by_name(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
         assert kind in str(caught.value)
 
-    files = {
-        kind: write_series(tmp_path / kind, DATA)
-        for kind in (
-            "gap",
-            "twice",
-            "twin",
-            "turned",
-            "cut",
-            "packed",
-            "screen",
-            "colour",
-            "mosaic",
-            "aside",
-            "garbled",
-        )
-    }
+    kinds = ["gap", "twice", "twin", "turned", "aside", "cut", "garbled", "screen", "colour", "mosaic", "packed"]
+    files = {kind: write_series(tmp_path / kind, DATA) for kind in kinds}
     before, missing, after = files["gap"][2:5]
     missing.unlink()
-    refused(
-        "gap", rf"({before.name} and {after.name}|{after.name} and {before.name}) are neighbours 5 mm apart.*2.5 mm"
-    )
+    refused("gap", rf"{before.name} and {after.name} are neighbours 5 mm apart.*2.5 mm")
 
     copy = pydicom.dcmread(files["twice"][3])
     copy.SOPInstanceUID = copy.file_meta.MediaStorageSOPInstanceUID = generate_uid()

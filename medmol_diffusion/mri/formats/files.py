@@ -72,6 +72,15 @@ def find_scans(folder: str | os.PathLike[str], pattern: str | None = None, suffi
     return chosen
 
 
+def holds_scans(path: Path) -> bool:
+    """Whether a path is a scan, or a folder that holds some."""
+    if path.is_dir():
+        return bool(_scans(path))
+    from medmol_diffusion.mri.formats.dicom import is_dicom
+
+    return path.name.endswith(nifti.SUFFIXES) or is_dicom(path)
+
+
 def read_scans(
     files: Sequence[Path], frame: int | None = None, series: str | None = None
 ) -> Iterator[tuple[Path, Volume]]:
