@@ -90,4 +90,4 @@ def _look_at_config(path: Path, options: argparse.Namespace) -> None:
     found = trial(["--config", str(path), *(f"--{setting}" for setting in options.set)])
     show(str(path), ("what", "found"), found.rows())
     write_json(options.json, {"found": dict(found.rows()), "seconds": found.seconds, "peak_bytes": found.peak})
-    console.print("a run would begin", highlight=False)
+    console.print("nothing stands in the way of this run", highlight=False)

@@ -14,11 +14,13 @@ from medmol_diffusion.mri.volume import Volume
 
 MODALITIES = "T1wPost|T1w|T2w|FLAIR|PDw|T2starw|SWI|inplaneT1|inplaneT2|T1ce|T1c|T1gd|T1n|T1|T2f|T2|PD"
 """Of names that are not BIDS too, in any case: BraTS has t1ce and flair."""
+KINDS = "acq|run|echo|rec|dir|space|res|desc|dseg|seg|label|labels|mask|lesions|WMH"
+"""Parts of a name, with a value or without, that say which scan or map of a subject it is, not whose."""
 
 
 def subject_of(name: str) -> str:
-    """Whose scan it is: `sub-XX` where the path has it; else the file's name without .nii, .nii.gz and a modality such
-    as _T1w; the folder's where nothing is left of it, as of patient07/T1.nii.gz. Of a DICOM series, whose path has no
+    """Whose scan it is: `sub-XX` where the path has it; else the file's name without .nii, .nii.gz and what follows of
+    MODALITIES and KINDS, such as _T1w or _mask; the folder's where nothing is left of it, as of patient07/T1.nii.gz. Of a DICOM series, whose path has no
     ending: the first folder.
     """
     if bids := re.search(r"sub-[A-Za-z0-9]+", name):
@@ -26,7 +28,7 @@ def subject_of(name: str) -> str:
     path = Path(name)
     if not path.suffix:
         return path.parts[0] if path.parts else name
-    left = re.sub(rf"(^|[_-])({MODALITIES})$", "", stem(name), flags=re.IGNORECASE)
+    left = re.sub(rf"((^|[_-])({MODALITIES})|_({KINDS})(-[A-Za-z0-9]+)?)+$", "", stem(name), flags=re.IGNORECASE)
     return left or path.parent.name or stem(name)
 
 
@@ -39,7 +41,7 @@ def session_of(name: str) -> str:
 def suffix_of(name: str) -> str:
     """What a BIDS name ends in, T1w or FLAIR for example; nothing where its last part has a key."""
     end = stem(name).rpartition("_")[2]
-    return "" if "-" in end or end == stem(name) else end
+    return end if "-" not in end and end[:1].isalpha() and end != stem(name) else ""
 
 
 def write_sidecar(scan: Path, content: Mapping[str, Any]) -> Path:

@@ -17,8 +17,8 @@ from medmol_diffusion.mri.volume import Volume
 
 SHOWN = 5
 """Different values, or names, that a line lists."""
-LABELS = 64
-"""So few different whole numbers are the labels of a map, not intensities."""
+LABELS = 0.6
+"""Share of neighbours inside with one value from which on whole numbers are the labels of a map, not intensities."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,6 @@ def _look(file: Path, name: str, subject: str, volume: Volume) -> Scan:
     unit = turned.affine[:3, :3] / turned.spacing
     data = turned.data
     low, high = (float(value) for value in np.percentile(data, [0.5, 99.5]))
-    few = np.unique(data[:: max(1, data.shape[0] // 16)])  # a few planes tell whether it may be labels at all
-    labels = len(few) <= LABELS and len(whole := np.unique(data)) <= LABELS and bool((whole == np.rint(whole)).all())
     is_nifti = file.name.endswith(nifti.SUFFIXES)
     return Scan(
         name=name,
@@ -201,9 +199,16 @@ def _look(file: Path, name: str, subject: str, volume: Volume) -> Scan:
         placed=not is_nifti or nifti.says_where(file),
         low=low,
         high=high,
-        labels=labels,
+        labels=_are_labels(data),
         digest=hashlib.sha256(repr(turned.shape).encode() + data.tobytes()).hexdigest(),
     )
+
+
+def _are_labels(data: np.ndarray) -> bool:
+    """Whole numbers that are mostly those of their neighbours, where these are not 0."""
+    here, there = data[:-1], data[1:]
+    inside = (here != 0) & (there != 0)
+    return bool(inside.any() and (here == there)[inside].mean() > LABELS and (data == np.rint(data)).all())
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -214,5 +219,7 @@ def _listed(names: Iterable[str]) -> str:
 def _counts(values: Iterable[str]) -> str:
     """ "120 x 120 x 90 (8), 88 x 128 x 128 (2)": the most frequent first."""
     found = Counter(values)
+    if len(found) == found.total() > SHOWN:
+        return f"{len(found)} different values"
     shown = ", ".join(f"{value} ({count})" for value, count in found.most_common(SHOWN))
     return (shown or "none") + (f" and {len(found) - SHOWN} others" if len(found) > SHOWN else "")
