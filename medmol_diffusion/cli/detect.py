@@ -60,7 +60,8 @@ def detect(options: argparse.Namespace) -> None:
             out.mkdir(parents=True, exist_ok=True)
             for what, volume in (("anomaly", detection.map), ("restored", detection.restored)):
                 if options.bids:
-                    derivatives.write_of(volume, str(file), what)
+                    # the folder of a series may be called by the patient's name, its source is not
+                    derivatives.write_of(volume, volume.provenance["source"] if file.is_dir() else str(file), what)
                 else:
                     volume.write(out / f"{stem(file)}_{what}.nii.gz")
             (out / f"{stem(file)}.png").write_bytes(detection_sheet(detection, mask))

@@ -20,8 +20,8 @@ KINDS = "acq|run|echo|rec|dir|space|res|desc|dseg|seg|label|labels|mask|lesions|
 
 def subject_of(name: str) -> str:
     """Whose scan it is: `sub-XX` where the path has it; else the file's name without .nii, .nii.gz and what follows of
-    MODALITIES and KINDS, such as _T1w or _mask; the folder's where nothing is left of it, as of patient07/T1.nii.gz. Of a DICOM series, whose path has no
-    ending: the first folder.
+    MODALITIES and KINDS, such as _T1w or _mask; the folder's where nothing is left of it, as of patient07/T1.nii.gz. Of
+    a DICOM series, whose path has no ending: the first folder.
     """
     if bids := re.search(r"sub-[A-Za-z0-9]+", name):
         return bids.group()
@@ -46,14 +46,7 @@ def suffix_of(name: str) -> str:
 
 def write_sidecar(scan: Path, content: Mapping[str, Any]) -> Path:
     """JSON of the same name beside a scan; it appears whole or not at all."""
-    path = scan.with_name(f"{stem(scan)}.json")
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return _write_json(scan.with_name(f"{stem(scan)}.json"), content)
 
 
 def provenance(volume: Volume, made_by: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,8 +106,18 @@ class Derivatives:
         }
         if self.sources:
             content["SourceDatasets"] = [{"URL": source} for source in self.sources]
-        write_sidecar(path, content)
+        _write_json(path, content)
 
 
 def _label(text: str, key: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "", text.removeprefix(f"{key}-")) or "unknown"
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -126,7 +126,11 @@ def test_series_and_frames_are_data_too(tmp_path: Path) -> None:
             file.rename(tmp_path / f"p{k}" / "study" / f"flair-{file.name}")
     module = VolumeData(str(tmp_path), [8, 8, 8], series="flair", validation=0.3, test=0.3)
     module.setup()
-    assert {name for part in (module.train, module.validation, module.test) for name in part.subjects} == {"p0", "p1", "p2"}
+    assert {name for part in (module.train, module.validation, module.test) for name in part.subjects} == {
+        "p0",
+        "p1",
+        "p2",
+    }
 
 
 def test_a_split_file_says_who_trains_whatever_the_modality(tmp_path: Path) -> None:
