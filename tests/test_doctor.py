@@ -133,8 +133,8 @@ def test_a_config_is_tried_and_leaves_nothing_behind(tmp_path: Path, monkeypatch
 
 
 def test_a_step_that_does_not_fit_is_refused_in_a_sentence() -> None:
+    wide = "--model.model.init_args.network.init_args.channels=[256,384]"
     with pytest.raises(InputError, match=r"needs more memory than the 0.0 GiB that are free: lower data.batch_size"):
-        wide = "--model.model.init_args.network.init_args.channels=[256,384]"
         trial(["--config", str(CONFIGS / "mri" / "phantom.yaml"), *SMALL, wide], available=2**24)
 
 
