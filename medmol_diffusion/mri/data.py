@@ -258,14 +258,14 @@ class VolumeData(VolumeModule):
         """The scans, not yet read."""
         return find_scans(self.path, self.pattern, self.suffix)[: self.limit]
 
-    def name(self, scan: Path) -> str:
+    def scan_name(self, scan: Path) -> str:
         """What a scan is called: its path within the folder, or the folder's own name if it is the scan."""
         return self.path.resolve().name if scan == self.path else str(scan.relative_to(self.path))
 
     def subjects(self) -> list[str]:
         """Whose scans they are, in the order of `find`."""
         table = self._table()
-        return [table.subject_named(name) if table else subject_of(name) for name in map(self.name, self.find())]
+        return [table.subject_named(name) if table else subject_of(name) for name in map(self.scan_name, self.find())]
 
     def draw_split(self) -> SubjectSplit:
         """Which subjects are for what by the shares and split_seed; no scan is read."""
@@ -279,7 +279,7 @@ class VolumeData(VolumeModule):
         prepared, names = [], []
         for file, volume in read_scans(self.find(), self.frame, self.series):
             prepared.append(self.grid.prepare(volume))
-            names.append(self.name(file))
+            names.append(self.scan_name(file))
         cropped = [name for name, scan in zip(names, prepared, strict=True) if scan.cropped]
         if cropped:
             shown = ", ".join(cropped[:3]) + (", ..." if len(cropped) > 3 else "")

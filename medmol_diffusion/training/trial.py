@@ -119,12 +119,12 @@ def trial(arguments: list[str], available: int | None = None) -> Trial:
             device = cli.trainer.strategy.root_device
             watch = Stopwatch()
             cli.trainer.callbacks.append(watch)  # type: ignore[attr-defined]
-            if device.type == "cuda":
-                free = torch.cuda.mem_get_info(device)[0]
-            else:
-                free = available = memory.available() if available is None else available
+            cpu = device.type == "cpu"
+            free: int | None = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+            if cpu:
+                free = memory.available() if available is None else available
             try:
-                with memory.at_most(available if device.type == "cpu" else None):
+                with memory.at_most(free if cpu else None):
                     cli.trainer.fit(cli.model, cli.datamodule)
             except (RuntimeError, MemoryError) as error:
                 if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)):
@@ -147,5 +147,5 @@ def trial(arguments: list[str], available: int | None = None) -> Trial:
                 peak=watch.peak,
                 available=free,
                 max_steps=cli.max_steps if (cli.max_steps or -1) > 0 else None,  # -1 is no limit
-                data=cli.datamodule.describe(),  # type: ignore[attr-defined]
+                data=cli.datamodule.describe(),
             )
