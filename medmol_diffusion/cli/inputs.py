@@ -60,6 +60,6 @@ def holds_molecules(path: Path) -> bool:
     if not molecules and not scans:
         raise InputError(
             f"{path} holds neither molecules (files that end in {', '.join(SUFFIXES)}) nor, there or below, scans "
-            "(.nii, .nii.gz, DICOM): check the path"
+            "(.nii, .nii.gz, DICOM; to score them, give real ones as --reference FOLDER): check the path"
         )
     return molecules
