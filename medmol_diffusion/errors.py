@@ -1,4 +1,5 @@
-"""The one exception that a user's input raises, and the word that was meant."""
+"""The one exception that a user's input raises, what another library says as a part of it, and the word that was
+meant."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -19,3 +20,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     longer = sorted((name for name in names if name.startswith(word)), key=len)
     near = longer[:1] or get_close_matches(word, names, 1, cutoff=0.8)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def one_line(error: Exception) -> str:
+    """What another library says, short and on one line, for brackets in a sentence of our own."""
+    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -17,7 +17,9 @@ from medmol_diffusion.molecules import read_molecules, write_sdf
 from medmol_diffusion.mri import Volume
 from tests.conftest import random_molecules, write_scans
 
-VERBS = ["fit", "validate", "sample", "inpaint", "vary", "score", "detect", "split", "export", "models", "demo"]
+VERBS = [
+    "fit", "validate", "sample", "inpaint", "vary", "score", "detect", "split", "doctor", "export", "models", "demo",
+]  # fmt: skip
 CLASSES = {
     "medmol_diffusion.molecules": [
         "MoleculeDiffusion", "Molecule", "MoleculeBatch", "MoleculeData", "EnumeratedData", "EGNN",

@@ -5,12 +5,25 @@ import warnings
 from collections.abc import Sequence
 
 from medmol_diffusion import __version__
-from medmol_diffusion.cli import demo, detect, export, fit, inpaint, models, sample, score, split, validate, vary
+from medmol_diffusion.cli import (
+    demo,
+    detect,
+    doctor,
+    export,
+    fit,
+    inpaint,
+    models,
+    sample,
+    score,
+    split,
+    validate,
+    vary,
+)
 from medmol_diffusion.cli.output import say
 from medmol_diffusion.cli.parser import Parser
 from medmol_diffusion.errors import InputError
 
-VERBS = (fit, validate, sample, inpaint, vary, score, detect, split, export, models, demo)
+VERBS = (fit, validate, sample, inpaint, vary, score, detect, split, doctor, export, models, demo)
 
 
 def parser() -> Parser:

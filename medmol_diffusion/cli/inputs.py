@@ -1,4 +1,4 @@
-"""What the verbs read: models, and molecules in files."""
+"""What the verbs read: models, molecules in files, and which domain a path is of."""
 
 from pathlib import Path
 from typing import Any
@@ -40,4 +40,26 @@ def readable(path: Path) -> list[Any]:
         console.print(f"[yellow]skipped[/] {escape(str(path))}: {escape(str(record))}")
     if bad:
         console.print(f"[yellow]{len(bad)} of {counted(len(bad) + len(molecules), 'record')} could not be read[/]")
+    return molecules
+
+
+def holds_molecules(path: Path) -> bool:
+    """Whether a path is of molecules, or else of scans.
+
+    Raises:
+        InputError: a folder that holds neither, or both.
+    """
+    from medmol_diffusion.molecules.formats.files import SUFFIXES, inputs, suffix
+    from medmol_diffusion.mri.formats.files import holds_scans
+
+    if not path.is_dir():
+        return suffix(path) in SUFFIXES or not holds_scans(path)
+    molecules, scans = bool(inputs(path)), holds_scans(path)
+    if molecules and scans:
+        raise InputError(f"{path} holds scans and molecule files: name the files, or keep them apart")
+    if not molecules and not scans:
+        raise InputError(
+            f"{path} holds neither molecules (files that end in {', '.join(SUFFIXES)}) nor, there or below, scans "
+            "(.nii, .nii.gz, DICOM; to score them, give real ones as --reference FOLDER): check the path"
+        )
     return molecules

@@ -65,6 +65,12 @@ def add_model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=int, default=0, help="of the random streams (default 0)")
 
 
+def add_reading(sub: argparse.ArgumentParser) -> None:
+    """Which frame of 4-D scans, which DICOM series of a folder."""
+    sub.add_argument("--frame", type=at_least(0), help="of 4-D scans: which frame, from 0")
+    sub.add_argument("--series", metavar="TEXT", help="of folders with several DICOM series: its number or description")
+
+
 def there(text: str) -> str:
     """A path that exists: told while parsing, before torch is loaded."""
     if not Path(text).exists():

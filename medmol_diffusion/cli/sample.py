@@ -17,6 +17,7 @@ from medmol_diffusion.cli.sampling import (
     molecule_model,
     steering,
     write_molecules,
+    write_scans,
 )
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.plural import counted
@@ -32,6 +33,9 @@ def add(verbs: Verbs) -> None:
     add_sampling(sub, None)
     add_asking(sub)
     sub.add_argument("--formula", metavar="C7H10O2", help="molecules: keep to it exactly, with any model")
+    sub.add_argument(
+        "--bids", metavar="T1w", help="scans: write BIDS derivatives whose names end in this suffix (default: flat)"
+    )
     sub.add_argument("--size", type=at_least(2), help="molecules: their number of atoms (default: drawn)")
 
 
@@ -43,6 +47,8 @@ def sample(options: argparse.Namespace) -> None:
     molecules = isinstance(model, molecule_model())
     if molecules:
         check_molecule_file(options.output)
+        if options.bids:
+            raise InputError("--bids is for scans")
     elif out.suffix:
         raise InputError(f"-o {out}: scans are written to a folder, one .nii.gz each")
     options.sampler = options.sampler or ("ancestral" if molecules else "dpm++2m")
@@ -67,7 +73,5 @@ def sample(options: argparse.Namespace) -> None:
     if molecules:
         write_molecules(found, options)
     else:
-        out.mkdir(parents=True, exist_ok=True)
-        for i, volume in enumerate(found):
-            volume.write(out / f"sample-{i:04d}.nii.gz")
+        write_scans(found, options)
     console.print(f"{counted(len(found), 'molecule' if molecules else 'scan')} in [bold]{escape(str(out))}[/]")

@@ -13,6 +13,7 @@ from medmol_diffusion.errors import InputError
 
 if TYPE_CHECKING:
     from medmol_diffusion.molecules import Molecule
+    from medmol_diffusion.mri import Volume
 
 SAMPLERS, GRIDS = CoreNames("STEPPERS"), CoreNames("GRIDS")
 MOLECULE_FILES = (".sdf", ".sdf.gz", ".xyz", ".xyz.gz")
@@ -132,10 +133,7 @@ def write_molecules(molecules: Sequence["Molecule"], options: argparse.Namespace
     was sampled. Those without a name are called sample-0001 and so on. The same command writes the same bytes."""
     from medmol_diffusion.molecules import write_sdf, write_xyz
 
-    model = Path(options.model).name or Path(options.model).resolve().name
-    made_by = f"model={model} seed={options.seed} steps={options.steps} sampler={options.sampler} grid={options.grid}"
-    if options.worse is not None:
-        made_by += f" worse={Path(options.worse).name} away={away(options):g}"
+    made_by = " ".join(f"{name}={value}" for name, value in settings(options).items())
     named = (
         replace(
             molecule,
@@ -147,3 +145,27 @@ def write_molecules(molecules: Sequence["Molecule"], options: argparse.Namespace
     plain = options.output.lower().removesuffix(".gz")
     write = write_xyz if plain.endswith(".xyz") else write_sdf
     write(named, options.output)
+
+
+def write_scans(scans: Sequence["Volume"], options: argparse.Namespace) -> None:
+    """Write scans to the folder -o, each with a JSON sidecar: the model, the seed, how it was sampled, the version."""
+    from medmol_diffusion.mri.bids import Derivatives, provenance, write_sidecar
+
+    out = Path(options.output)
+    made_by = {name.capitalize(): value for name, value in settings(options).items()}
+    derivatives = Derivatives(out, made_by)
+    for place, scan in enumerate(scans):
+        if options.bids:
+            derivatives.write(scan, f"{place:04d}", "sample", options.bids)
+        else:
+            write_sidecar(scan.write(out / f"sample-{place:04d}.nii.gz"), provenance(scan, made_by))
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The model, the seed and how it was sampled: what samples say of where they come from."""
+    model = Path(options.model).name or Path(options.model).resolve().name
+    found = {"model": model, "seed": options.seed, "steps": options.steps}
+    found |= {"sampler": options.sampler, "grid": options.grid}
+    if options.worse is not None:
+        found |= {"worse": Path(options.worse).name, "away": f"{away(options):g}"}
+    return found

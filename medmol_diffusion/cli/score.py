@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from medmol_diffusion.cli.inputs import readable
+from medmol_diffusion.cli.inputs import holds_molecules, readable
 from medmol_diffusion.cli.output import console, show, stage, write_json
-from medmol_diffusion.cli.parser import Verbs, add_verb, at_least, there
+from medmol_diffusion.cli.parser import Verbs, add_reading, add_verb, at_least, there
 from medmol_diffusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,44 +34,26 @@ def add(verbs: Verbs) -> None:
     )
     sub.add_argument("--html", metavar="FILE", help="of molecules: a page with tables, histograms and 3-D pictures")
     sub.add_argument("--seed", type=int, default=0, help="of the bootstrap and of what is drawn (default 0)")
+    add_reading(sub)
     sub.add_argument("--json", metavar="FILE", help="write the figures there too")
 
 
 def score(options: argparse.Namespace) -> None:
     path = Path(options.path)
-    if not path.is_dir() or _holds_molecules(path):
+    if holds_molecules(path):
         _score_molecules(path, options)
         return
+    from medmol_diffusion.mri.formats.files import read_folder
     from medmol_diffusion.mri.metrics import score_volumes
-    from medmol_diffusion.mri.volume import read_folder
 
     if options.reference is None:
         raise InputError("scans are scored against real ones: give --reference FOLDER")
     if options.full or options.html or options.protocol:
         raise InputError("--full, --html and --protocol are for molecules: leave them out for a folder of scans")
-    scores = score_volumes(read_folder(path), read_folder(options.reference), seed=options.seed)
+    made, real = (read_folder(one, frame=options.frame, series=options.series) for one in (path, options.reference))
+    scores = score_volumes(made, real, seed=options.seed)
     show(str(path), ("score", "value", "95 % interval", "n"), scores.rows())
     write_json(options.json, scores.to_dict())
-
-
-def _holds_molecules(folder: Path) -> bool:
-    """Whether a folder is one of molecule files, or else of scans.
-
-    Raises:
-        InputError: it holds neither, or both.
-    """
-    from medmol_diffusion.molecules.formats.files import SUFFIXES, inputs
-
-    molecules = bool(inputs(folder))
-    scans = any(file.is_file() for file in folder.rglob("*.nii*"))
-    if molecules and scans:
-        raise InputError(f"{folder} holds scans and molecule files: score the files by name, or keep them apart")
-    if not molecules and not scans:
-        raise InputError(
-            f"{folder} holds neither molecules (files that end in {', '.join(SUFFIXES)}) nor, there or below, scans "
-            "(.nii, .nii.gz; with real ones as --reference FOLDER): check the path"
-        )
-    return molecules
 
 
 def _score_molecules(path: Path, options: argparse.Namespace) -> None:

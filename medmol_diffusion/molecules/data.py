@@ -203,6 +203,18 @@ class MoleculeSource(pl.LightningDataModule, ABC):
         places = ([int(i) for i in np.sort(part.index)] for part in (self.train, self.validation, self.test))
         Split(self.fingerprint(), *places).write(path)
 
+    def describe(self) -> list[tuple[str, str]]:
+        """What `medmol doctor` says of these data once they are set up."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        sizes = np.concatenate([part.num_atoms for part in parts.values()])
+        return [
+            ("molecules", ", ".join(f"{len(part)} {name}" for name, part in parts.items())),
+            ("left out", str(self.left_out)),
+            ("elements", ", ".join(SYMBOLS[number] for number in self.elements)),
+            ("atoms", f"{sizes.min()} to {sizes.max()}, {np.median(sizes):.0f} in the median"),
+            ("pairs of atoms in a batch, at most", str(self.pair_budget)),
+        ]
+
     def size_counts(self) -> np.ndarray:
         """(N_max + 1,) int64: how many molecules of the training part have N atoms."""
         return np.bincount(self.train.num_atoms)

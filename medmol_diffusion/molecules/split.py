@@ -1,7 +1,5 @@
 """Splits: a deterministic permutation of groups, and a split as a file that anybody can check and use again."""
 
-import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,8 +7,7 @@ import numpy as np
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.dataset import MoleculeDataset
-
-PARTS = ("train", "validation", "test")
+from medmol_diffusion.training.split_file import PARTS, read_split, write_split
 
 
 @dataclass(frozen=True)
@@ -24,30 +21,12 @@ class Split:
 
     def write(self, path: str | Path) -> None:
         """To a JSON file, which appears whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(json.dumps(asdict(self)) + "\n")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_split(path, asdict(self))
 
     @classmethod
     def read(cls, path: str | Path) -> "Split":
         """Raises InputError for a file that is missing, damaged, or puts a record in two parts."""
-        try:
-            content = json.loads(Path(path).read_text())
-            split = cls(str(content["fingerprint"]), *([int(i) for i in content[part]] for part in PARTS))
-        except FileNotFoundError:
-            raise InputError(f"There is no split file {path}: write one with medmol split.") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is no split file: it needs fingerprint, train, validation and test.") from error
-        everything = np.concatenate([np.array(getattr(split, part), dtype=np.int64) for part in PARTS])
-        values, count = np.unique(everything, return_counts=True)
-        if (count > 1).any():
-            raise InputError(f"{path} names record {values[count > 1][0]} more than once: each belongs to one part.")
-        return split
+        return cls(**read_split(path, int, "record", other=("fingerprint",)))
 
     def rows(self, data: MoleculeDataset, fingerprint: str, source: str) -> list[np.ndarray]:
         """The rows of ``data`` in the train, validation and test part; records that could not be used are left out.

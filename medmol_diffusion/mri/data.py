@@ -1,7 +1,5 @@
 """Scans for training: read once, put on one grid, split by subject, served in batches that any worker count repeats."""
 
-import hashlib
-import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,37 +16,44 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import transforms
 from medmol_diffusion.mri.batch import VolumeBatch
+from medmol_diffusion.mri.bids import subject_of
+from medmol_diffusion.mri.formats.files import find_scans, read_scans
 from medmol_diffusion.mri.phantom import Contrast, Phantom, head_phantom
+from medmol_diffusion.mri.split import SubjectSplit
+from medmol_diffusion.mri.table import Row, Table, find_table
 from medmol_diffusion.mri.transforms import Augmentation, Grid, Prepared
-from medmol_diffusion.mri.volume import find_scans, read_scans, stem
-
-MODALITIES = "T1w|T2w|T1wPost|FLAIR|PDw|T2starw|SWI|inplaneT1|inplaneT2"
 
 
 @dataclass
 class Scans:
-    """Prepared scans in memory: bin numbers (N, X, Y, Z) uint8 or uint16, boxes (N, 3, 2), and what they are called."""
+    """Prepared scans in memory: bin numbers (N, X, Y, Z) uint8 or uint16, boxes (N, 3, 2), what they are called, and
+    what a table knows of each (``covariates``) and of each subject (``participants``)."""
 
     bins: np.ndarray
     boxes: np.ndarray
     names: list[str]
     subjects: list[str]
-    participants: dict[str, dict[str, str]] = field(default_factory=dict)
+    covariates: list[Row]
+    participants: dict[str, Row] = field(default_factory=dict)
 
     @classmethod
     def stack(cls, prepared: Sequence[Prepared], names: list[str], subjects: list[str], levels: int) -> "Scans":
         bins = np.stack([transforms.to_bins(scan.volume.data, levels) for scan in prepared])
-        return cls(bins, np.stack([scan.box for scan in prepared]), names, subjects)
+        return cls(bins, np.stack([scan.box for scan in prepared]), names, subjects, [{} for _ in names])
 
 
 class VolumeSet(Dataset):
-    """Some of the scans, as examples (data, mask, index, name). `self[i]` is as read, `self[epoch, i]` is augmented."""
+    """Some of the scans, as examples (data, mask, index, name). `self[i]` is as read, `self[epoch, i]` is augmented.
+
+    `covariates[i]` is what the table knows of scan i: column -> text, without what is missing.
+    """
 
     def __init__(self, scans: Scans, members: list[int], levels: int, augmentation: Augmentation | None = None) -> None:
         self.bins = torch.from_numpy(scans.bins[members])
         self.boxes = scans.boxes[members]
         self.names = [scans.names[i] for i in members]
         self.subjects = [scans.subjects[i] for i in members]
+        self.covariates = [scans.covariates[i] for i in members]
         self.levels = levels
         self.augmentation = augmentation
 
@@ -98,6 +103,7 @@ class VolumeModule(pl.LightningDataModule, ABC):
         batch_size: int,
         augmentation: Augmentation,
         num_workers: int,
+        split_file: str | None = None,
     ) -> None:
         super().__init__()
         if len(shape) != 3 or min(shape) < 1:
@@ -113,10 +119,11 @@ class VolumeModule(pl.LightningDataModule, ABC):
         self.levels = levels
         self.shares = (validation, test)
         self.split_seed = split_seed
+        self.split_file = split_file
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.num_workers = num_workers
-        self.participants: dict[str, dict[str, str]] = {}
+        self.participants: dict[str, Row] = {}
 
     @abstractmethod
     def load(self) -> Scans:
@@ -126,11 +133,28 @@ class VolumeModule(pl.LightningDataModule, ABC):
         if hasattr(self, "train"):
             return
         scans = self.load()
-        train, validation, test = split_subjects(scans.subjects, *self.shares, self.split_seed)
+        split = self._split(scans.subjects)
+        train, validation, test = split.members(scans.subjects)
+        if not train:
+            raise InputError(f"The split file {self.split_file} leaves none of these scans to train on.")
         self.participants = scans.participants
         self.validation = VolumeSet(scans, validation, self.levels)
         self.test = VolumeSet(scans, test, self.levels)
         self.train = VolumeSet(scans, train, self.levels, self.augmentation)
+
+    def _split(self, subjects: Sequence[str]) -> SubjectSplit:
+        if self.split_file is not None:
+            return SubjectSplit.read(self.split_file)
+        return SubjectSplit.draw(subjects, *self.shares, self.split_seed)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """What `medmol doctor` says of these data once they are set up."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        boxes = np.concatenate([part.boxes for part in parts.values()])
+        own = np.prod(boxes[:, :, 1] - boxes[:, :, 0], axis=1) / np.prod(self.shape)
+        sizes = ", ".join(f"{len(part)} {name} ({len(set(part.subjects))})" for name, part in parts.items())
+        padded = f"{(own < 1).sum()} of {len(own)} scans, {100 * (1 - own.mean()):.0f} % of all voxels"
+        return [("scans (subjects)", sizes), ("grid", f"{list(self.shape)}"), ("padded", padded)]
 
     @property
     def _ranks(self) -> tuple[int, int]:
@@ -164,17 +188,17 @@ class VolumeModule(pl.LightningDataModule, ABC):
 
 
 class VolumeData(VolumeModule):
-    """A folder of NIfTI files, searched with its subfolders.
+    """A folder of scans, searched with its subfolders: NIfTI files, plain or BIDS, and folders of DICOM series.
 
-    Files that cannot be used are skipped with one warning that names each and its fault. The subject of a file is the
-    `sub-XX` in its path or, failing that, the file's name without suffix and modality; the scans of one subject are
-    never divided between training, validation and test. A participants.tsv in the folder or the one above gives
-    `participants`: subject -> its row.
+    Scans that cannot be used are skipped with one warning that names each and its fault. The subject of a scan is what
+    the table says or else bids.subject_of its path; the scans of one subject are never divided between training,
+    validation and test. A table (table.Table; participants.tsv of the folder or the one above, or `table`) gives
+    `covariates` of each scan and `participants`: subject -> its row.
 
     Args:
         path: the folder.
         shape: the common grid; scans are padded to it, or cropped about the centre with a warning.
-        pattern: which files, as a glob.
+        pattern: which scans, as a glob: "images/*.nii.gz"; all when None.
         spacing: millimetres to resample to; None keeps each scan's own.
         orientation: where the axes shall point to.
         levels: number of intensity bins.
@@ -187,16 +211,22 @@ class VolumeData(VolumeModule):
         seed: of shuffling and augmentation.
         shift: move training scans by up to so many voxels along each axis.
         bend: change the contrast of training scans by a power law, with exponents of exp(-bend) to exp(bend).
+        suffix: of BIDS, T1w for example: only scans whose names end in it.
+        frame: which frame of 4-D scans.
+        series: which DICOM series of folders with several, by number or a part of the description.
+        table: a csv or tsv with a column of files or subjects.
+        split_file: of `medmol split`: says which subjects are for what, in the place of shares and split_seed.
 
     Raises:
-        InputError: the folder does not exist, nothing in it matches, or no file is usable.
+        InputError: the folder does not exist, nothing in it matches, no scan is usable, the table names none of them,
+            or the split file does not fit.
     """
 
     def __init__(
         self,
         path: str,
         shape: list[int],
-        pattern: str = "*.nii.gz",
+        pattern: str | None = None,
         spacing: float | None = None,
         orientation: str = "RAS",
         levels: int = 256,
@@ -210,19 +240,46 @@ class VolumeData(VolumeModule):
         seed: int = 0,
         shift: int = 0,
         bend: float = 0.0,
+        suffix: str | None = None,
+        frame: int | None = None,
+        series: str | None = None,
+        table: str | None = None,
+        split_file: str | None = None,
     ) -> None:
         augmentation = Augmentation(_axes(flip), shift, bend, seed)
-        super().__init__(shape, levels, validation, test, split_seed, batch_size, augmentation, num_workers)
+        super().__init__(shape, levels, validation, test, split_seed, batch_size, augmentation, num_workers, split_file)
         self.path = Path(path)
-        self.pattern = pattern
-        self.limit = limit
+        self.pattern, self.suffix, self.limit = pattern, suffix, limit
+        self.frame, self.series = frame, series
+        self.table = None if table is None else Path(table)
         self.grid = Grid(self.shape, spacing, orientation, levels)
+
+    def find(self) -> list[Path]:
+        """The scans, not yet read."""
+        return find_scans(self.path, self.pattern, self.suffix)[: self.limit]
+
+    def scan_name(self, scan: Path) -> str:
+        """What a scan is called: its path within the folder, or the folder's own name if it is the scan."""
+        return self.path.resolve().name if scan == self.path else str(scan.relative_to(self.path))
+
+    def subjects(self) -> list[str]:
+        """Whose scans they are, in the order of `find`."""
+        table = self._table()
+        return [table.subject_named(name) if table else subject_of(name) for name in map(self.scan_name, self.find())]
+
+    def draw_split(self) -> SubjectSplit:
+        """Which subjects are for what by the shares and split_seed; no scan is read."""
+        return SubjectSplit.draw(self.subjects(), *self.shares, self.split_seed)
+
+    def _table(self) -> Table | None:
+        path = self.table or find_table(self.path)
+        return None if path is None else Table.read(path)
 
     def load(self) -> Scans:
         prepared, names = [], []
-        for file, volume in read_scans(find_scans(self.path, self.pattern)[: self.limit]):
+        for file, volume in read_scans(self.find(), self.frame, self.series):
             prepared.append(self.grid.prepare(volume))
-            names.append(str(file.relative_to(self.path)))
+            names.append(self.scan_name(file))
         cropped = [name for name, scan in zip(names, prepared, strict=True) if scan.cropped]
         if cropped:
             shown = ", ".join(cropped[:3]) + (", ..." if len(cropped) > 3 else "")
@@ -231,8 +288,14 @@ class VolumeData(VolumeModule):
                 f"voxels at their borders ({shown}): enlarge data.shape to keep them.",
                 stacklevel=2,
             )
-        scans = Scans.stack(prepared, names, [subject_of(name) for name in names], self.levels)
-        scans.participants = read_participants(self.path)
+        table = self._table()
+        if table is None:
+            return Scans.stack(prepared, names, [subject_of(name) for name in names], self.levels)
+        scans = Scans.stack(prepared, names, [table.subject_named(name) for name in names], self.levels)
+        scans.covariates = [table.row(name) for name in names]
+        if self.table is not None and not any(scans.covariates):
+            raise InputError(f"The table {self.table} names none of the scans in {self.path}, such as {names[0]}.")
+        scans.participants = table.participants()
         return scans
 
 
@@ -284,49 +347,6 @@ class PhantomData(VolumeModule):
         prepared = [self.grid.prepare(self.phantom(i).volume) for i in range(self.count)]
         names = [f"phantom-{i:04d}" for i in range(self.count)]
         return Scans.stack(prepared, names, names, self.levels)
-
-
-def subject_of(name: str) -> str:
-    """`sub-XX` where the path has it; else the file's name without .nii, .nii.gz and a modality such as _T1w."""
-    bids = re.search(r"sub-[A-Za-z0-9]+", name)
-    return bids.group() if bids else re.sub(rf"_({MODALITIES})$", "", stem(name))
-
-
-def read_participants(path: Path) -> dict[str, dict[str, str]]:
-    """participants.tsv of the folder or of the one above: subject -> row; empty where there is none."""
-    for folder in (path, path.parent):
-        file = folder / "participants.tsv"
-        if file.is_file():
-            header, *lines = file.read_text(encoding="utf-8-sig").splitlines() or [""]
-            columns = header.split("\t")
-            rows = [dict(zip(columns, line.split("\t"), strict=False)) for line in lines if line.strip()]
-            key = "participant_id" if "participant_id" in columns else columns[0]
-            return {row[key]: row for row in rows}
-    return {}
-
-
-def split_subjects(
-    subjects: Sequence[str], validation: float, test: float, seed: int
-) -> tuple[list[int], list[int], list[int]]:
-    """Indices of the scans for training, validation and test, all scans of a subject in one of them.
-
-    Subjects are ordered by the SHA-256 of seed and name, which no library version changes. Each share that is above 0
-    gets at least one subject, as long as one is left for training.
-
-    Raises:
-        InputError: there are too few subjects for the shares asked.
-    """
-    unique = sorted(set(subjects), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())
-    tests, validations = (max(1, round(share * len(unique))) if share else 0 for share in (test, validation))
-    if tests + validations >= len(unique):
-        raise InputError(
-            f"{len(unique)} subjects are too few for {validations} in validation, {tests} in test and one in training: "
-            f"add scans or set data.validation or data.test to 0."
-        )
-    part = dict.fromkeys(unique, 0)
-    part |= dict.fromkeys(unique[:tests], 2) | dict.fromkeys(unique[tests : tests + validations], 1)
-    train, middle, last = ([i for i, name in enumerate(subjects) if part[name] == p] for p in range(3))
-    return train, middle, last
 
 
 def _axes(flip: bool | list[int]) -> tuple[int, ...]:

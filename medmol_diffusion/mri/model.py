@@ -134,13 +134,12 @@ class VolumeDiffusion(DiffusionModel):
         from medmol_diffusion.mri.data import VolumeData
 
         grid = self.grid
-        return VolumeData(
-            path, list(grid.shape), spacing=grid.spacing, levels=grid.levels, validation=0.0, test=0.0, pattern="*.nii*"
-        )
+        return VolumeData(path, list(grid.shape), spacing=grid.spacing, levels=grid.levels, validation=0.0, test=0.0)
 
     def prepare(self, data: Any) -> None:
         """Measure the mean of each voxel, the spectrum and the sizes of the training scans."""
         scans = data.train
+        self._check_shape(scans[0][0])
         count, total = torch.zeros(2, *self.data_mean.shape, dtype=torch.float64)
         extents = []
         for values, mask, *_ in (scans[i] for i in range(len(scans))):
@@ -159,12 +158,15 @@ class VolumeDiffusion(DiffusionModel):
         Raises:
             InputError: the scans are not on the model's grid.
         """
-        if tuple(batch.data.shape[2:]) != self.grid.shape:
+        self._check_shape(batch.data)
+        return self._state(batch.data, batch.mask)
+
+    def _check_shape(self, data: Tensor) -> None:
+        if tuple(data.shape[-3:]) != self.grid.shape:
             raise InputError(
-                f"scans of {list(batch.data.shape[2:])} voxels do not fit a model of {list(self.grid.shape)}: "
+                f"scans of {list(data.shape[-3:])} voxels do not fit a model of {list(self.grid.shape)}: "
                 "give data.shape and model.model.shape the same sizes"
             )
-        return self._state(batch.data, batch.mask)
 
     def _state(self, data: Tensor, mask: Tensor) -> tuple[CosineSpace, Tensor]:
         space = CosineSpace(mask)

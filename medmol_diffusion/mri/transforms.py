@@ -125,11 +125,11 @@ class Grid:
     levels: int = 256
 
     def prepare(self, volume: Volume) -> Prepared:
-        """Reorient, resample, normalise to [-1, 1] by percentiles, round to bin centres, crop or pad with -1.
+        """Straighten, reorient, resample, normalise to [-1, 1] by percentiles, round to bins, crop or pad with -1.
 
         Any map on the prepared grid goes back to the scan's own by `map.resample(like=volume)`.
         """
-        volume = volume.reorient(self.orientation)
+        volume = volume.straighten().reorient(self.orientation)
         if self.spacing is not None:
             volume = volume.resample(self.spacing)
         limits = window(volume.data)
@@ -142,11 +142,16 @@ class Grid:
 
 def common_grid(volumes: Sequence[Volume]) -> Grid:
     """The smallest RAS grid that holds all the scans: at their own spacing if they share it, else at the median one."""
-    turned = [volume.reorient() for volume in volumes]
-    spacings = np.array([volume.spacing for volume in turned])
+    turned = [volume.straighten().reorient() for volume in volumes]
+    return grid_holding([volume.shape for volume in turned], [volume.spacing for volume in turned])
+
+
+def grid_holding(shapes: Sequence[Sequence[int]], own: Sequence[Sequence[float]]) -> Grid:
+    """The smallest RAS grid that holds scans of these voxels and spacings, in RAS: `common_grid` without the scans."""
+    spacings = np.array(own)
     shared = bool(np.allclose(spacings, spacings[0], rtol=0.01))
     spacing = None if shared else round(float(np.median(spacings)), 3)
-    sizes = np.array([volume.shape for volume in turned])
+    sizes = np.array(shapes)
     if spacing is not None:
         sizes = np.ceil(sizes * spacings / spacing - 1e-3).astype(int)
     x, y, z = sizes.max(0).tolist()

@@ -1,10 +1,9 @@
-"""A scan: an array, where it lies in space, and where it came from. NIfTI in and out."""
+"""A scan: an array, where it lies in space, and where it came from."""
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,34 +42,30 @@ class Volume:
             raise InputError("A Volume needs a finite and invertible affine: correct the header's sform or qform.")
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], frame: int | None = None, constant: bool = False) -> Volume:
-        """Read a NIfTI file (.nii, .nii.gz) of any integer or floating type and byte order; scl_slope is applied.
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        frame: int | None = None,
+        constant: bool = False,
+        series: str | None = None,
+    ) -> Volume:
+        """Read a NIfTI file (.nii, .nii.gz) of any integer or floating type and byte order, scl_slope applied, or the
+        folder of a DICOM series (formats/).
 
         Args:
-            path: the file.
-            frame: which frame of a 4-D file; needed only if there is more than one.
+            path: the file or folder.
+            frame: which frame of a 4-D scan; needed only if there is more than one.
+            series: which DICOM series of a folder, by its number or a part of its description; needed only if there is
+                more than one.
             constant: whether every voxel may have the same value, as in the mask of a scan without lesion.
 
         Raises:
-            InputError: the file is missing, not NIfTI, truncated, has several frames and none was chosen, is empty,
-                holds NaN or infinity, or is constant.
+            InputError: the file is missing, no scan, truncated, has several frames or series and none was chosen, is
+                empty, holds NaN or infinity, or is constant; or what formats.stack.stack raises of slices.
         """
-        path = Path(path)
-        if not path.name.endswith((".nii", ".nii.gz")):
-            raise InputError(f"{path} is not a NIfTI file: give one that ends in .nii or .nii.gz.")
-        if not path.is_file():
-            raise InputError(f"{path} does not exist: check the path.")
-        try:
-            image: Any = nib.load(path)
-            data, affine = np.asarray(image.get_fdata(dtype=np.float32)), image.affine
-        except Exception as error:  # nibabel, gzip and zlib each raise their own kinds on a damaged file
-            raise InputError(f"{path} cannot be read as NIfTI, so copy it again ({_line(error)}).") from error
-        data = _single_frame(data, frame, path)
-        _check_values(data, path, constant)
-        try:
-            return cls(data, affine, {"source": path.name})
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+        from medmol_diffusion.mri.formats.files import read_scan
+
+        return read_scan(Path(path), frame, series, constant)
 
     def to_nifti(self, dtype: type = np.float32) -> Any:
         """The same as a nibabel Nifti1Image: millimetres, sform and qform set, values rounded for integer types."""
@@ -169,6 +164,26 @@ class Volume:
         )
         return replace(self, data=data, affine=affine)
 
+    def straighten(self) -> Volume:
+        """With axes at right angles: interpolated onto the straight grid that holds the whole image, where the affine
+        shears it by more than half a voxel; unchanged elsewhere.
+
+        The first axis stays as it is, the second in the plane of both: the slices of a tilted gantry only slide. New
+        voxels get the smallest value there is.
+        """
+        old = self.affine[:3, :3]
+        turn, upper = np.linalg.qr(old)
+        straight = turn * np.diag(upper)  # the signs of both cancel
+        corners = np.stack(np.meshgrid(*[(0, size - 1) for size in self.shape]), axis=-1).reshape(-1, 3)
+        if np.abs(corners @ (straight - old).T).max() <= min(self.spacing) / 2:
+            return self
+        reached = corners @ old.T @ np.linalg.inv(straight).T
+        low = reached.min(axis=0)
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = straight, self.affine[:3, 3] + straight @ low
+        shape = np.ceil(reached.max(axis=0) - low - 1e-3).astype(int) + 1
+        return self.resample(like=Volume(np.zeros(shape), affine), value=float(self.data.min()))
+
     def crop_or_pad(self, shape: Sequence[int], value: float | None = None) -> Volume:
         """Cut or extend every axis to `shape`, about the centre; voxels stay where they are in millimetres.
 
@@ -189,81 +204,6 @@ class Volume:
         return replace(self, data=data, affine=affine)
 
 
-def stem(path: str | os.PathLike[str]) -> str:
-    """The file's name without folder and without .nii or .nii.gz."""
-    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
-
-
-def find_scans(folder: str | os.PathLike[str], pattern: str = "*.nii*") -> list[Path]:
-    """All files in a folder and below that match, sorted.
-
-    Raises:
-        InputError: the folder does not exist or nothing matches.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"The folder {folder} does not exist: give the one that holds the scans.")
-    files = sorted(file for file in folder.rglob(pattern) if file.is_file() and not file.name.startswith("."))
-    if not files:
-        raise InputError(f"Nothing in {folder} matches {pattern!r}: give another folder or pattern.")
-    return files
-
-
-def read_scans(files: Sequence[Path]) -> Iterator[tuple[Path, Volume]]:
-    """Read one file after the other; those that cannot be used are skipped, and named with their faults in one warning.
-
-    Raises:
-        InputError: none can be used.
-    """
-    faults = []
-    for file in files:
-        try:
-            volume = Volume.read(file)
-        except InputError as error:
-            faults.append(str(error))
-        else:
-            yield file, volume
-    if files and len(faults) == len(files):
-        raise InputError(f"None of the {len(files)} files can be used; the first: {faults[0]}")
-    if faults:
-        listed = "\n".join(f"  {fault}" for fault in faults)
-        warnings.warn(f"{len(faults)} of {len(files)} files are skipped:\n{listed}", stacklevel=2)
-
-
-def read_folder(folder: str | os.PathLike[str], pattern: str = "*.nii*") -> list[Volume]:
-    """All usable scans of a folder and of those below it, in order of their names; see `find_scans`, `read_scans`."""
-    return [volume for _, volume in read_scans(find_scans(folder, pattern))]
-
-
-def _single_frame(data: np.ndarray, frame: int | None, path: Path) -> np.ndarray:
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
-    if data.ndim == 4 and data.shape[-1] > 1:
-        last = data.shape[-1] - 1
-        if frame is None:
-            raise InputError(
-                f"{path} is 4-D with {last + 1} frames: save one of them as a file of its own, or in "
-                f"Python Volume.read(..., frame=0 to {last})."
-            )
-        if not 0 <= frame <= last:
-            raise InputError(f"{path} has frames 0 to {last}, so frame={frame} does not exist.")
-        data = data[..., frame]
-    if data.size == 0:
-        raise InputError(f"{path} is empty (shape {data.shape}): it holds no voxel to use.")
-    if data.ndim != 3:
-        raise InputError(f"{path} has {data.ndim} dimensions (shape {data.shape}): give a 3-D scan.")
-    return data
-
-
-def _check_values(data: np.ndarray, path: Path, constant: bool) -> None:
-    faulty = int(data.size - np.isfinite(data).sum())
-    if faulty:
-        share = "all" if faulty == data.size else f"{faulty} of {data.size}"
-        raise InputError(f"{path} has {share} voxels NaN or infinite: replace them before use.")
-    if not constant and data.min() == data.max():
-        raise InputError(f"{path} is constant (every voxel is {data.flat[0]:g}): it shows nothing.")
-
-
 def _scaling(ratio: np.ndarray) -> np.ndarray:
     """Voxels `ratio` times as large whose first outer face stays: index 0 moves to ratio / 2 - 1 / 2."""
     matrix = np.diag([*ratio, 1.0])
@@ -276,7 +216,3 @@ def _antialias(data: np.ndarray, ratio: np.ndarray) -> np.ndarray:
         if r > 1.01:
             data = gaussian_filter1d(data, 0.42 * np.sqrt(r**2 - 1), axis=axis, mode="nearest")
     return data
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -6,11 +6,13 @@ import signal
 import threading
 import warnings
 from argparse import ArgumentError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -174,6 +176,45 @@ def step_of(checkpoint: Path) -> int:
         ) from error
 
 
+Assembled = TypeVar("Assembled", bound=FitCLI)
+
+
+def assemble(kind: type[Assembled], arguments: list[str]) -> Assembled:
+    """The trainer, the task and the data that a command line describes, built but not run.
+
+    Raises:
+        InputError: it describes none.
+    """
+    try:
+        return kind(
+            DiffusionTask,
+            pl.LightningDataModule,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
+            auto_configure_optimizers=False,
+            run=False,
+            parser_class=FitParser,
+            args=arguments,
+        )
+    except InputError:
+        raise
+    except (ArgumentError, ValueError, MisconfigurationException) as error:
+        raise InputError(complaint(str(error), arguments)) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what Lightning says of itself."""
+    for chatterbox in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(chatterbox).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", message=f"(?s).*({CHATTER})")
+        yield
+
+
 def fit(arguments: list[str]) -> Path:
     """Train as the command line says; returns the run folder.
 
@@ -181,28 +222,8 @@ def fit(arguments: list[str]) -> Path:
         InputError: what the user gave cannot be trained on.
         KeyboardInterrupt: the run was interrupted; it is saved and can be resumed.
     """
-    for chatterbox in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(chatterbox).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", message=f"(?s).*({CHATTER})")
-        try:
-            cli = FitCLI(
-                DiffusionTask,
-                pl.LightningDataModule,
-                subclass_mode_data=True,
-                seed_everything_default=0,
-                save_config_kwargs={"overwrite": True},
-                parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
-                auto_configure_optimizers=False,
-                run=False,
-                parser_class=FitParser,
-                args=arguments,
-            )
-        except InputError:
-            raise
-        except (ArgumentError, ValueError, MisconfigurationException) as error:
-            raise InputError(complaint(str(error), arguments)) from error
+    with quiet():
+        cli = assemble(FitCLI, arguments)
         try:
             cli.trainer.fit(
                 cli.model,

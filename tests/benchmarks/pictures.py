@@ -13,8 +13,8 @@ from pathlib import Path
 from medmol_diffusion.molecules import read_molecules
 from medmol_diffusion.molecules.picture import depictions
 from medmol_diffusion.mri import Volume
+from medmol_diffusion.mri.formats.files import find_scans
 from medmol_diffusion.mri.picture import scan_sheet
-from medmol_diffusion.mri.volume import find_scans
 
 IMAGES = Path("docs/images")
 

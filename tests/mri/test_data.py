@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.data import PhantomData, VolumeData, read_participants, split_subjects, subject_of
+from medmol_diffusion.mri.bids import subject_of
+from medmol_diffusion.mri.data import PhantomData, VolumeData
+from medmol_diffusion.mri.split import SubjectSplit
 
 
 def folder(path: Path, count: int = 10, shape: tuple[int, int, int] = (7, 9, 6)) -> Path:
@@ -32,6 +34,12 @@ def test_splits_are_disjoint_by_subject_complete_and_repeatable(seed: int, tmp_p
     again = VolumeData(str(tmp_path), [8, 10, 8], validation=0.2, test=0.3, split_seed=seed)
     again.setup()
     assert again.test.names == data.test.names
+
+
+def split_subjects(
+    subjects: list[str], validation: float, test: float, seed: int
+) -> tuple[list[int], list[int], list[int]]:
+    return SubjectSplit.draw(subjects, validation, test, seed).members(subjects)
 
 
 def test_split_depends_on_its_seed_and_keeps_one_for_training() -> None:
@@ -96,15 +104,10 @@ def test_cropping_is_said(tmp_path: Path) -> None:
     assert next(iter(data.train_dataloader())).mask.sum(dim=(1, 2, 3, 4))[0] == 7 * 8 * 6
 
 
-def test_subjects_and_participants(tmp_path: Path) -> None:
+def test_whose_scan_it_is_stands_in_its_path() -> None:
     assert subject_of("sub-07/ses-1/anat/sub-07_ses-1_T1w.nii.gz") == "sub-07"
     assert subject_of("Subj10_FLAIR.nii.gz") == "Subj10"
     assert subject_of("hippocampus_001.nii.gz") == "hippocampus_001"
-    (tmp_path / "images").mkdir()
-    (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t71\nsub-02\t\n")
-    table = {"sub-01": {"participant_id": "sub-01", "age": "71"}, "sub-02": {"participant_id": "sub-02", "age": ""}}
-    assert read_participants(tmp_path / "images") == table
-    assert read_participants(tmp_path / "elsewhere" / "images") == {}
 
 
 def test_phantoms_are_data_too() -> None:
@@ -122,6 +125,8 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing does not exist"):
         VolumeData(str(tmp_path / "missing"), [8, 8, 8]).setup()
     with pytest.raises(InputError, match=r"matches '\*.nii.gz'.*pattern"):
+        VolumeData(str(tmp_path), [8, 8, 8], pattern="*.nii.gz").setup()
+    with pytest.raises(InputError, match=r"holds no scan, neither NIfTI.*nor DICOM"):
         VolumeData(str(tmp_path), [8, 8, 8]).setup()
     with pytest.raises(InputError, match=r"data.shape"):
         VolumeData(str(tmp_path), [8, 8])

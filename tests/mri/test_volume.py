@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.volume import Volume, read_folder, stem
+from medmol_diffusion.mri.formats.files import read_folder, stem
+from medmol_diffusion.mri.volume import Volume
 
 DIAGONAL = np.array([[2.0, 0, 0, -20], [0, 1.0, 0, -9], [0, 0, 1.5, 7], [0, 0, 0, 1]])
 
@@ -117,6 +118,42 @@ def test_applies_the_slope_and_squeezes_one_frame(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Volume.read(tmp_path / "scan.nii").data, 0.5 * np.arange(24).reshape(2, 3, 4) - 3)
 
 
+def test_one_frame_of_several_is_read_with_its_slope_and_place(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 500, (4, 5, 6, 3)).astype(">i2")
+    image = nib.Nifti1Image(data, AFFINES["oblique"], nib.Nifti1Header(endianness=">"))
+    image.header.set_slope_inter(0.25, 10.0)
+    nib.save(image, tmp_path / "bold.nii.gz")
+    for frame in range(3):
+        volume = Volume.read(tmp_path / "bold.nii.gz", frame=frame)
+        np.testing.assert_allclose(volume.data, 0.25 * data[..., frame].astype(float) + 10)
+        np.testing.assert_allclose(volume.affine, AFFINES["oblique"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("unit", "millimetres"), [("mm", 1.0), ("meter", 1000.0), ("micron", 0.001)])
+def test_space_is_in_millimetres_whatever_the_header_counts_in(unit: str, millimetres: float, tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), DIAGONAL)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "scan.nii")
+    volume = Volume.read(tmp_path / "scan.nii")
+    np.testing.assert_allclose(volume.spacing, np.array([2.0, 1.0, 1.5]) * millimetres, rtol=1e-6)
+    np.testing.assert_allclose(volume.affine[:3, 3], DIAGONAL[:3, 3] * millimetres, rtol=1e-6)
+
+
+def test_a_sheared_affine_is_straightened_before_the_grid_and_undone_after_it() -> None:
+    shear = np.eye(4)
+    shear[1, 2] = 0.3
+    volume = blob(shear @ DIAGONAL)
+    straight = volume.straighten()
+    np.testing.assert_allclose(centroid(straight), centroid(volume), atol=5e-3)
+    np.testing.assert_allclose(straight.data.sum() / volume.data.sum(), 1.0, rtol=2e-3)
+    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in volume.shape]), -1).reshape(-1, 3)
+    reached = (volume.to_mm(corners) - straight.affine[:3, 3]) @ np.linalg.inv(straight.affine[:3, :3]).T
+    assert reached.min() > -1e-6  # the whole image lies in it
+    assert (reached <= np.array(straight.shape) - 1 + 1e-3).all()
+    for name in AFFINES:
+        assert (other := blob(AFFINES[name])).straighten() is other
+
+
 def test_masks_are_written_as_integers(tmp_path: Path) -> None:
     mask = Volume(blob(DIAGONAL).data > 0.5, DIAGONAL)
     path = mask.write(tmp_path / "deeper" / "mask.nii.gz", dtype=np.uint8)
@@ -147,6 +184,8 @@ def test_bad_files_are_named_with_their_fault(tmp_path: Path) -> None:
     save(tmp_path / "flat.nii", np.full_like(ramp, 2))
     save(tmp_path / "empty.nii", ramp[:, :, :0])
     save(tmp_path / "plane.nii", ramp[0])
+    save(tmp_path / "complex.nii", ramp.astype(np.complex64))
+    save(tmp_path / "five.nii", np.zeros((4, 4, 4, 2, 3), np.float32))
     faults = {
         "missing.nii": "does not exist",
         "scan.png": "ends in .nii",
@@ -160,6 +199,8 @@ def test_bad_files_are_named_with_their_fault(tmp_path: Path) -> None:
         "flat.nii": r"constant \(every voxel is 2\)",
         "empty.nii": "empty",
         "plane.nii": "2 dimensions",
+        "complex.nii": "complex numbers",
+        "five.nii": "5 dimensions",
     }
     for name, fault in faults.items():
         with pytest.raises(InputError, match=rf"(?s){name}.*{fault}") as caught:
