@@ -1,4 +1,4 @@
-"""Bootstrap intervals of whatever is measured on a set of molecules, by drawing whole molecules with replacement."""
+"""Bootstrap intervals of whatever is measured on a set of molecules or scans, by drawing them with replacement."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,21 +7,22 @@ import numpy as np
 
 _BLOCK = 2**21  # weights held at once
 FEWEST = 3
-"""Molecules from which on the spread of resamples says anything: those of one molecule are all alike, those of two of
-three kinds."""
+"""Items from which on the spread of resamples says anything: those of one item are all alike, those of two of three
+kinds."""
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """The draws of one set: its molecules resampled with replacement, the same draws for everything measured on it.
+    """The draws of one set: its items (molecules, scans) resampled with replacement, the same draws for all that is
+    measured on it.
 
-    A draw gives molecule m the weight w_m, how often it was drawn: w ~ Multinomial(size; 1/size, ..., 1/size), so that
+    A draw gives item m the weight w_m, how often it was drawn: w ~ Multinomial(size; 1/size, ..., 1/size), so that
     the weights of a draw add up to size. An interval is that of the percentiles over the draws (Efron 1979); of fewer
-    than FEWEST molecules there is none, and its limits are NaN.
+    than FEWEST items there is none, and its limits are NaN.
     Memory is flat: the weights follow from the seed and are made again, a block at a time, wherever they are needed.
 
     Attributes:
-        size: how many molecules there are.
+        size: how many items there are.
         draws: how many resamples.
         seed: of the draws; the same seed gives the same weights on every machine.
         level: how much of the distribution lies inside the interval.
@@ -70,7 +71,7 @@ class Bootstrap:
     def ratio(self, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         r"""(2, ...) low and high of a ratio of sums $\sum_m w_m\,part_m / \sum_m w_m\,whole_m$.
 
-        part and whole are (size,), or (size, K) for K ratios at once; a mean over molecules has a whole of ones.
+        part and whole are (size,), or (size, K) for K ratios at once; a mean over items has a whole of ones.
         Draws whose whole is 0 are left out.
         """
         part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
@@ -82,8 +83,8 @@ class Bootstrap:
         r"""(2, ...) low and high of ratios whose parts lie within their wholes, 0 <= part_m <= whole_m, as in `ratio`.
 
         Where the whole set is counted, or nothing of it, every draw agrees and the percentiles have no width, however
-        few the molecules. There the exact binomial limit of n molecules takes their place: low = a^{1/n}, or
-        high = 1 - a^{1/n}, with a = (1 - level) / 2 (Clopper and Pearson 1934). n counts the molecules of whole > 0.
+        few the items. There the exact binomial limit of n items takes their place: low = a^{1/n}, or
+        high = 1 - a^{1/n}, with a = (1 - level) / 2 (Clopper and Pearson 1934). n counts the items of whole > 0.
         """
         limits = self.ratio(part, whole)
         count = np.count_nonzero(whole, axis=0)
