@@ -57,16 +57,19 @@ class Bootstrap:
 
         Draws for which a number is NaN (nothing to divide by) are left out; NaN where all of them are.
         """
-        return self._limits(self._drawn(statistic))
+        return self.limits(self._drawn(statistic))
 
     def centred(self, value: float, statistic: Callable[[np.ndarray], float]) -> np.ndarray:
         r"""(2,) low and high of a distance, cut at 0: value + percentiles of $d_b - \bar d$ over the draws $d_b$.
 
         Every draw adds its own noise to a distance, which lifts all of them: only their spread about their mean counts.
         """
-        drawn = self._drawn(statistic)
+        return self.centred_limits(value, self._drawn(statistic))
+
+    def centred_limits(self, value: float, drawn: np.ndarray) -> np.ndarray:
+        """(2,) the same of draws (draws,) that were made elsewhere."""
         known = drawn[~np.isnan(drawn)]
-        return np.maximum(self._limits(drawn) - known.mean() + value, 0) if len(known) else np.full(2, np.nan)
+        return np.maximum(self.limits(drawn) - known.mean() + value, 0) if len(known) else np.full(2, np.nan)
 
     def ratio(self, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         r"""(2, ...) low and high of a ratio of sums $\sum_m w_m\,part_m / \sum_m w_m\,whole_m$.
@@ -77,7 +80,7 @@ class Bootstrap:
         part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
         sums = [(block @ part, block @ whole) for block in self.weights()]
         parts, wholes = (np.concatenate(column) for column in zip(*sums, strict=True))
-        return self._limits(np.divide(parts, wholes, out=np.full_like(parts, np.nan), where=wholes > 0))
+        return self.limits(np.divide(parts, wholes, out=np.full_like(parts, np.nan), where=wholes > 0))
 
     def fraction(self, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         r"""(2, ...) low and high of ratios whose parts lie within their wholes, 0 <= part_m <= whole_m, as in `ratio`.
@@ -99,9 +102,45 @@ class Bootstrap:
     def _drawn(self, statistic: Callable[[np.ndarray], np.ndarray | float]) -> np.ndarray:
         return np.array([statistic(row) for block in self.weights() for row in block], dtype=np.float64)
 
-    def _limits(self, drawn: np.ndarray) -> np.ndarray:
+    def limits(self, drawn: np.ndarray) -> np.ndarray:
+        """(2, ...) low and high of what was drawn, (draws, ...): the percentiles of `level`, NaN left out."""
         tail = (1 - self.level) / 2
         known = ~np.isnan(drawn).all(axis=0) & (self.size >= FEWEST)
         limits = np.full((2, *drawn.shape[1:]), np.nan)
         limits[:, known] = np.nanquantile(drawn[:, known], [tail, 1 - tail], axis=0)
         return limits
+
+
+@dataclass(frozen=True)
+class TwoSets:
+    """The draws of two sets that are resampled apart: for distances whose reference is a sample too.
+
+    Attributes:
+        first, second: how many items each has; an interval needs FEWEST of both.
+        draws, seed, level: as of Bootstrap.
+    """
+
+    first: int
+    second: int
+    draws: int = 200
+    seed: int = 0
+    level: float = 0.95
+
+    def interval(self, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray | float]) -> np.ndarray:
+        """(2, ...) low and high of a statistic of weights (first,) and (second,); see Bootstrap.interval."""
+        return self._smaller.limits(self._drawn(statistic))
+
+    def centred(self, value: float, statistic: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
+        """(2,) low and high of a distance, whose spread alone counts; see Bootstrap.centred."""
+        return self._smaller.centred_limits(value, self._drawn(statistic))
+
+    @property
+    def _smaller(self) -> Bootstrap:
+        return Bootstrap(min(self.first, self.second), self.draws, self.seed, self.level)
+
+    def _drawn(self, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray | float]) -> np.ndarray:
+        sides = [
+            (row for block in Bootstrap(size, self.draws, self.seed + (side << 32)).weights() for row in block)
+            for side, size in enumerate((self.first, self.second))
+        ]
+        return np.array([statistic(a, b) for a, b in zip(*sides, strict=True)], dtype=np.float64)

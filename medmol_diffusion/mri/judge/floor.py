@@ -1,0 +1,93 @@
+"""What real scans score against real scans: without it no distance between few scans says anything."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from medmol_diffusion.judging.cells import interval, number
+
+SPLITS = 20
+"""Random splits of the real set."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A measure of real scans against the rest of the real set, and of as many generated ones against that same rest.
+
+    Attributes:
+        value: of `n` real scans against the other `rest`, the mean over SPLITS random splits; NaN below 4 real scans.
+        low, high: the middle 95% of the splits: a figure at equal n inside it may well be that of real scans.
+        equal: of `n` generated scans against that rest, the mean over the same splits.
+        n: min(generated, half of the real ones).
+        rest: the other real scans.
+    """
+
+    value: float
+    low: float
+    high: float
+    equal: float
+    n: int
+    rest: int
+
+
+Between = Callable[[np.ndarray, np.ndarray], float]
+"""A measure of two sets, each given as places in the generated and real scans put one after the other."""
+
+
+def floor(between: Between, generated: int, real: int, fewest: int = 2, splits: int = SPLITS, seed: int = 0) -> Floor:
+    """The floor of a measure between sets.
+
+    Args:
+        between: see Between.
+        generated, real: how many there are of each; the real ones' places begin at `generated`.
+        fewest: scans that the measure needs on a side.
+    """
+    n = min(generated, real // 2)
+    if n < fewest:
+        return Floor(*[float("nan")] * 4, n, real - n)
+    rng = np.random.default_rng(seed)
+    own, other = [], []
+    for _ in range(splits):
+        places = generated + rng.permutation(real)
+        own.append(between(places[:n], places[n:]))
+        other.append(between(rng.choice(generated, n, replace=False), places[n:]))
+    low, high = np.quantile(own, [0.025, 0.975])
+    return Floor(float(np.mean(own)), float(low), float(high), float(np.mean(other)), n, real - n)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measure of generated scans against real ones.
+
+    Attributes:
+        name, unit: of the measure.
+        value: of all scans. low, high: its 95% bootstrap interval over scans, NaN where there is none.
+        floor: the same of real against real.
+        form: how it is written, a format of str.format.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    floor: Floor
+    unit: str = ""
+    form: str = ".3g"
+
+    def row(self) -> tuple[str, ...]:
+        """name, value, interval, equal n, real against real at that n, its spread."""
+        floor, form = self.floor, self.form
+        return (
+            self.name,
+            number(self.value, form, self.unit),
+            interval(self.low, self.high, form),
+            number(floor.equal, form),
+            number(floor.value, form),
+            interval(floor.low, floor.high, form),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return asdict(self)
