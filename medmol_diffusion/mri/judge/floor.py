@@ -32,29 +32,31 @@ class Floor:
     rest: int
 
 
-Between = Callable[[np.ndarray, np.ndarray], float]
-"""A measure of two sets, each given as places in the generated and real scans put one after the other."""
+Between = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Measures (K,) of two sets, each given as places in the generated and real scans put one after the other."""
 
 
-def floor(between: Between, generated: int, real: int, fewest: int = 2, splits: int = SPLITS, seed: int = 0) -> Floor:
-    """The floor of a measure between sets.
+def floors(between: Between, kinds: int, generated: int, real: int, fewest: int = 2, seed: int = 0) -> list[Floor]:
+    """The floor of each of K measures between sets, all over the same splits.
 
     Args:
         between: see Between.
+        kinds: K.
         generated, real: how many there are of each; the real ones' places begin at `generated`.
-        fewest: scans that the measure needs on a side.
+        fewest: scans that the measures need on a side.
     """
     n = min(generated, real // 2)
     if n < fewest:
-        return Floor(*[float("nan")] * 4, n, real - n)
+        return [Floor(*[float("nan")] * 4, n, real - n)] * kinds
     rng = np.random.default_rng(seed)
-    own, other = [], []
-    for _ in range(splits):
+    own, other = np.empty((2, SPLITS, kinds))
+    for split in range(SPLITS):
         places = generated + rng.permutation(real)
-        own.append(between(places[:n], places[n:]))
-        other.append(between(rng.choice(generated, n, replace=False), places[n:]))
-    low, high = np.quantile(own, [0.025, 0.975])
-    return Floor(float(np.mean(own)), float(low), float(high), float(np.mean(other)), n, real - n)
+        own[split] = between(places[:n], places[n:])
+        other[split] = between(rng.choice(generated, n, replace=False), places[n:])
+    low, high = np.quantile(own, [0.025, 0.975], axis=0)
+    columns = zip(own.mean(0).tolist(), low.tolist(), high.tolist(), other.mean(0).tolist(), strict=True)
+    return [Floor(*column, n, real - n) for column in columns]
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Figure:
         value: of all scans. low, high: its 95% bootstrap interval over scans, NaN where there is none.
         floor: the same of real against real.
         form: how it is written, a format of str.format.
+        generated, real: the mean over the scans of each side of what is compared; NaN where there is no such thing.
     """
 
     name: str
@@ -75,9 +78,11 @@ class Figure:
     floor: Floor
     unit: str = ""
     form: str = ".3g"
+    generated: float = float("nan")
+    real: float = float("nan")
 
     def row(self) -> tuple[str, ...]:
-        """name, value, interval, equal n, real against real at that n, its spread."""
+        """name, value, interval, value at equal n, real against real at that n, its spread."""
         floor, form = self.floor, self.form
         return (
             self.name,

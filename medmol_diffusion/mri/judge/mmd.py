@@ -33,9 +33,7 @@ def kernel(pooled: np.ndarray, bandwidth: float) -> np.ndarray:
     return np.exp(-cdist(pooled, pooled, "sqeuclidean") / (2 * bandwidth**2))
 
 
-def mmd(
-    kernel: np.ndarray, n: int, weights_a: np.ndarray | None = None, weights_b: np.ndarray | None = None
-) -> float:
+def mmd(kernel: np.ndarray, n: int, weights_a: np.ndarray | None = None, weights_b: np.ndarray | None = None) -> float:
     r"""MMD^2 between the first n rows of a pooled kernel and the rest; a row drawn twice is no pair with itself.
 
     $\frac{\sum_{i \ne j} w_i w_j k_{ij}}{\sum_{i \ne j} w_i w_j}$ within each side, the weighted mean across.
