@@ -9,7 +9,7 @@ nearest other member. With real features y_j and generated x_i:
   around 1, and above where samples crowd in the middle (Naeem et al. 2020, eq. 4)
 * coverage, the share of y_j whose own ball holds an x_i: recall that one generated outlier does not lift (eq. 5)
 
-All of them depend on both numbers of scans: the real set against itself at equal n is what they are held against, not 1.
+All of them depend on both numbers of scans: they are held against the real set's own at equal n, not against 1.
 """
 
 from dataclasses import dataclass

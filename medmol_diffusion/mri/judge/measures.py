@@ -19,6 +19,7 @@ from medmol_diffusion.mri.ssim import max_scales, pairwise_ms_ssim
 
 DRAWS = 200
 """Bootstrap samples."""
+VOLUMES = ("head", *(f"{name} class" for name in CLASSES))
 SHARES = ("precision", "recall", "density", "coverage")
 
 
@@ -128,9 +129,7 @@ def volume_distances(generated: Anatomy, real: Anatomy, seed: int = 0) -> list[F
     Shares, because the volumes of the classes all follow the size of the head.
     """
     figures = []
-    for name, a, b, unit in zip(
-        _volume_names(), *(map(_volumes, (generated, real))), ("ml", "%", "%", "%"), strict=True
-    ):
+    for name, unit, a, b in zip(VOLUMES, ("ml", "%", "%", "%"), _volumes(generated), _volumes(real), strict=True):
         both = np.concatenate([a, b])
         transport = Transport(a, np.arange(len(a)), b)
         value = transport.distance()
@@ -143,11 +142,8 @@ def volume_distances(generated: Anatomy, real: Anatomy, seed: int = 0) -> list[F
     return figures
 
 
-def _volume_names() -> list[str]:
-    return ["head", *(f"{name} class" for name in CLASSES)]
-
-
 def _volumes(anatomy: Anatomy) -> list[np.ndarray]:
+    """(n,) of each of VOLUMES: millilitres of the head, percent of it of each class."""
     head = anatomy.volumes.sum(1)
     return [head, *(100 * anatomy.volumes / head[:, None]).T]
 

@@ -6,8 +6,8 @@ neither a turn nor a move of more than a block.
 
 A distance alone says little: heads are more alike in some parts of the set than in others. So each is put in relation
 to its surroundings, $a_j = d(x_j, t^*) / d(t^*, t')$: from the generated scan to its nearest training scan t*, over
-from there to the nearest other training scan t'. $a_j > 1$ is authentic (Alaa et al. 2022, section 4.3), $a_j$ below COPY
-a copy. Samples of the training distribution itself have $a_j > 1$ about half of the time; real scans that were not
+from there to the nearest other training scan t'. $a_j > 1$ is authentic (Alaa et al. 2022, section 4.3), $a_j$ below
+COPY a copy. Samples of the training distribution itself have $a_j > 1$ about half of the time; real scans that were not
 trained on say how often exactly, and how many of them are taken for copies.
 """
 

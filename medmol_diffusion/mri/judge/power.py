@@ -1,7 +1,8 @@
 r"""Power spectra of scans: where a blurred set, or one of too coarse a texture, shows.
 
 With the scan x, less its mean and under a Hann window along each axis, $P(\rho)$ is the mean of $|\hat x(f)|^2$ over
-frequencies f of one shell of $\rho = |f| / f_N$, each axis in units of its own Nyquist frequency (half a cycle a voxel).
+frequencies f of one shell of $\rho = |f| / f_N$, each axis in units of its own Nyquist frequency
+(half a cycle a voxel).
 Sets are compared by the mean of $10 \log_{10} P$ over scans, in decibels: -3 dB is half the power, -20 dB a hundredth.
 """
 
@@ -17,7 +18,7 @@ SHELLS = 32
 
 
 def power_spectrum(data: np.ndarray) -> np.ndarray:
-    """(SHELLS,) decibels of the mean power in each of the equal shells of rho up to 1; NaN in one without frequencies."""
+    """(SHELLS,) decibels of the mean power in each of the equal shells of rho up to 1; NaN in an empty one."""
     data = data - data.mean(dtype=np.float64)
     for axis, size in enumerate(data.shape):
         window = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2

@@ -69,8 +69,8 @@ class JudgedGrid:
     """The one grid that both sides are brought to.
 
     Attributes:
-        grid: the smallest RAS grid that holds every scan, at the spacing that all share (to 1%) or else at the median of
-            the real scans; each is centred on it.
+        grid: the smallest RAS grid that holds every scan, at the spacing that all share (to 1%) or else at the
+            median of the real scans; each is centred on it.
         spacing: (3,) millimetres between its voxels.
         resampled: how many of all scans are interpolated to get there: those count as a little blurred.
     """
@@ -91,8 +91,8 @@ def judged_grid(real: ScanFolder, *others: ScanFolder) -> JudgedGrid:
     """The grid on which `others` are held against `real`.
 
     Raises:
-        InputError: a field of view is more than ALIKE times, or less than 1 / ALIKE of, the real scans' median one along
-            an axis: a crop cannot be held against a whole head.
+        InputError: a field of view is more than ALIKE times, or less than 1 / ALIKE of, the real scans' median one
+            along an axis: a crop cannot be held against a whole head.
     """
     usual = np.median([extent.size for extent in real.extents], axis=0)
     every = [extent for folder in (real, *others) for extent in folder.extents]

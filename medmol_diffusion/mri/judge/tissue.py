@@ -31,8 +31,8 @@ def intensity_counts(data: np.ndarray, mask: np.ndarray, levels: int = 256) -> n
 def thresholds(counts: np.ndarray) -> tuple[int, int]:
     r"""Bins t_1 <= t_2 at which the second and the third class of a histogram begin: its exact 3-means.
 
-    Maximise $\sum_c S_c^2 / W_c$ with W the number and S the sum of the intensities of a class, which is to minimise the
-    variance within classes (Otsu 1979, section IV): all pairs of bins are tried, so there is nothing to start or to
+    Maximise $\sum_c S_c^2 / W_c$ with W the number and S the sum of the intensities of a class, which is to minimise
+    the variance within classes (Otsu 1979, section IV): all pairs of bins are tried, so there is nothing to start or to
     converge.
     """
     weight = np.concatenate([[0], np.cumsum(counts)])
