@@ -25,8 +25,21 @@ ALLOWED = {
     "testing": {"core", "molecules"},
     "report": {"core", "training", "molecules", "mri"},
     "score_page": {"judging", "molecules", "report", "plural"},
+    "scan_page": {"mri", "report", "plural"},
     "demo": {"core", "training", "molecules", "mri", "report"},
-    "cli": {"progress", "plural", "core", "pretrained", "training", "molecules", "mri", "report", "score_page", "demo"},
+    "cli": {
+        "progress",
+        "plural",
+        "core",
+        "pretrained",
+        "training",
+        "molecules",
+        "mri",
+        "report",
+        "score_page",
+        "scan_page",
+        "demo",
+    },
     "__main__": {"cli"},
 }
 

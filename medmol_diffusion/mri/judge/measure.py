@@ -57,9 +57,13 @@ class Measured:
     def __len__(self) -> int:
         return len(self.names)
 
-    def scans(self, count: int | None = None) -> np.ndarray:
-        """(count, X, Y, Z) float32 in [-1, 1]: the first of the kept scans, by default all."""
-        return from_bins(self.kept[:count])
+    def scans(self) -> np.ndarray:
+        """(k, X, Y, Z) float32 in [-1, 1], the kept scans."""
+        return from_bins(self.kept)
+
+    def scan(self, place: int) -> np.ndarray:
+        """(X, Y, Z) one of them."""
+        return from_bins(self.kept[place])
 
 
 def kept_scans(voxels: int) -> int:

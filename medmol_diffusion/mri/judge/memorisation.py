@@ -54,6 +54,10 @@ class Nearest:
         """bool (n,)"""
         return self.authenticity < COPY
 
+    def order(self) -> list[int]:
+        """The places of the scans, the least authentic first."""
+        return np.argsort(self.authenticity, kind="stable").tolist()
+
     def only(self, some: np.ndarray) -> "Nearest":
         """The scans that a mask (n,) leaves."""
         return Nearest(self.place[some], self.distance[some], self.authenticity[some])

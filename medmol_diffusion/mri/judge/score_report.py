@@ -1,5 +1,6 @@
 """The whole judgement of a folder of scans against real ones, as tables that the terminal, JSON and HTML share."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,19 @@ from medmol_diffusion.mri.judge.measures import (
 )
 from medmol_diffusion.mri.judge.memorisation import COPY, Nearest, nearest
 from medmol_diffusion.mri.judge.scans import JudgedGrid, ScanFolder, judged_grid
+from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.plural import counted
 
 NEAREST = 5
 """Generated scans nearest to a training scan that are listed and pictured."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A scan to be pictured: its file's name, and (X, Y, Z) in [-1, 1]."""
+
+    name: str
+    data: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -37,20 +47,23 @@ class Judgement:
         generated, real: the two sides.
         judged: the grid both are on.
         tables: in the order in which they are shown.
-        training: the training folder and its thumbnails, if there is one.
-        copied: the nearest training scan of every generated one, if there is a training folder.
+        closest_files: the NEAREST generated scans of the lowest authenticity, each with its nearest training scan;
+            empty without a training folder.
     """
 
     generated: Measured
     real: Measured
     judged: JudgedGrid
     tables: list[ScoreTable]
-    training: tuple[ScanFolder, Thumbnails] | None
-    copied: Nearest | None
+    closest_files: list[tuple[Path, Path]]
 
-    def closest(self) -> list[int]:
-        """The generated scans of the lowest authenticity, at most NEAREST, lowest first."""
-        return [] if self.copied is None else np.argsort(self.copied.authenticity, kind="stable")[:NEAREST].tolist()
+    def closest(self) -> Iterator[tuple[Shown, Shown]]:
+        """Each pair of `closest_files`, read again and on the judge's grid."""
+        for pair in self.closest_files:
+            (name, generated), (other, training) = (
+                (file.name, self.judged.grid.prepare(Volume.read(file)).volume.data) for file in pair
+            )
+            yield Shown(name, generated), Shown(other, training)
 
 
 def judge_scans(
@@ -94,7 +107,7 @@ def judge_scans(
     if full:
         tables += _anatomy(ours, theirs, seed)
     if trained is None:
-        return Judgement(ours, theirs, judged, tables, None, None)
+        return Judgement(ours, theirs, judged, tables, [])
     if trained is real:
         thumbnails = Thumbnails(theirs.names, theirs.thumbnails)
     else:
@@ -102,7 +115,9 @@ def judge_scans(
             thumbnails = read_thumbnails(trained, judged, reach)
     copied = nearest(ours.thumbnails, thumbnails.values)
     tables += _memorisation(copied, ours, theirs, thumbnails, seed)
-    return Judgement(ours, theirs, judged, tables, (trained, thumbnails), copied)
+    files = [extent.file for extent in generated.extents], [extent.file for extent in trained.extents]
+    closest = [(files[0][i], files[1][copied.place[i]]) for i in copied.order()[:NEAREST]]
+    return Judgement(ours, theirs, judged, tables, closest)
 
 
 def _equal(figures: list[Figure]) -> tuple[str, ...]:
@@ -222,7 +237,7 @@ def _memorisation(
         data[name] = {"n": count, "copies": int(found.copies.sum()), **found.to_dict()}
     trained = len(theirs) - int(new.sum())
     same = f" {trained} of the {len(theirs)} real scans are training scans." if trained else ""
-    order = np.argsort(copied.authenticity, kind="stable")[:NEAREST].tolist()
+    order = copied.order()[:NEAREST]
     return [
         ScoreTable(
             "memorisation",
