@@ -24,7 +24,7 @@ def add(verbs: Verbs) -> None:
         "--reference",
         type=there,
         metavar="PATH",
-        help="real molecules (for novelty), or a folder of real scans (required for scans)",
+        help="real molecules (for novelty), or a folder of real scans (which scans need)",
     )
     sub.add_argument(
         "--protocol",
@@ -36,7 +36,7 @@ def add(verbs: Verbs) -> None:
         "--limit", type=at_least(1), help="how many, drawn at random, strain and PoseBusters look at (default 200)"
     )
     sub.add_argument(
-        "--training", type=there, metavar="FOLDER", help="of scans: those trained on, to find copies of them"
+        "--training", type=there, metavar="FOLDER", help="of scans: those that the model was trained on, to find copies"
     )
     sub.add_argument(
         "--extractor",

@@ -64,7 +64,7 @@ class Figure:
     """A measure of generated scans against real ones.
 
     Attributes:
-        name, unit: of the measure.
+        name: of the measure, with its unit if it has one.
         value: of all scans. low, high: its 95% bootstrap interval over scans, NaN where there is none.
         floor: the same of real against real.
         form: how it is written, a format of str.format.
@@ -76,7 +76,6 @@ class Figure:
     low: float
     high: float
     floor: Floor
-    unit: str = ""
     form: str = ".3g"
     generated: float = float("nan")
     real: float = float("nan")
@@ -86,7 +85,7 @@ class Figure:
         floor, form = self.floor, self.form
         return (
             self.name,
-            number(self.value, form, self.unit),
+            number(self.value, form),
             interval(self.low, self.high, form),
             number(floor.equal, form),
             number(floor.value, form),

@@ -42,7 +42,7 @@ class Measured:
         names: of the files.
         features: (n, d) float64.
         thumbnails: (n, k) float32, see memorisation.py.
-        kept: (k, X, Y, Z) uint8, scans drawn at random, in 256 intensities.
+        kept: (k, X, Y, Z) uint8, scans drawn at random, in the order drawn and in 256 intensities.
         kept_places: (k,) which they are.
         anatomy: None unless asked for.
     """
@@ -88,7 +88,7 @@ def measure(
     """
     grid = judged.grid
     count = min(len(folder), kept_scans(int(np.prod(grid.shape))))
-    places = np.sort(np.random.default_rng(seed).choice(len(folder), count, replace=False))
+    places = np.random.default_rng(seed).choice(len(folder), count, replace=False)
     kept = np.empty((count, *grid.shape), dtype=np.uint8)
     names, features, thumbnails = [], [], []
     histograms, volumes, spectra = [], [], []

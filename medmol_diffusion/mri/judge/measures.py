@@ -19,7 +19,7 @@ from medmol_diffusion.mri.ssim import max_scales, pairwise_ms_ssim
 
 DRAWS = 200
 """Bootstrap samples."""
-VOLUMES = ("head", *(f"{name} class" for name in CLASSES))
+VOLUMES = ("head, ml", *(f"{name}, % of head" for name in CLASSES))
 SHARES = ("precision", "recall", "density", "coverage")
 
 
@@ -120,7 +120,7 @@ def intensity_distance(generated: Anatomy, real: Anatomy, seed: int = 0) -> Figu
     (floor,) = floors(lambda i, j: np.array([apart(both[i].mean(0), both[j].mean(0))]), 1, len(a), len(b), seed=seed)
     intensity = 100 * np.arange(a.shape[1]) / (a.shape[1] - 1)
     means = (float(a.mean(0) @ intensity), float(b.mean(0) @ intensity))
-    return Figure("intensities", value, float(low), float(high), floor, "% of range", ".3g", *means)
+    return Figure("intensities, % of range", value, float(low), float(high), floor, ".3g", *means)
 
 
 def volume_distances(generated: Anatomy, real: Anatomy, seed: int = 0) -> list[Figure]:
@@ -129,7 +129,7 @@ def volume_distances(generated: Anatomy, real: Anatomy, seed: int = 0) -> list[F
     Shares, because the volumes of the classes all follow the size of the head.
     """
     figures = []
-    for name, unit, a, b in zip(VOLUMES, ("ml", "%", "%", "%"), _volumes(generated), _volumes(real), strict=True):
+    for name, a, b in zip(VOLUMES, _volumes(generated), _volumes(real), strict=True):
         both = np.concatenate([a, b])
         transport = Transport(a, np.arange(len(a)), b)
         value = transport.distance()
@@ -138,7 +138,7 @@ def volume_distances(generated: Anatomy, real: Anatomy, seed: int = 0) -> list[F
             lambda i, j, both=both: np.array([wasserstein(both[i], both[j])]), 1, len(a), len(b), seed=seed
         )
         means = (float(a.mean()), float(b.mean()))
-        figures.append(Figure(name, value, float(low), float(high), floor, unit, ".3g", *means))
+        figures.append(Figure(name, value, float(low), float(high), floor, ".3g", *means))
     return figures
 
 
@@ -157,6 +157,6 @@ def spectrum_differences(generated: Anatomy, real: Anatomy, seed: int = 0) -> li
     every = floors(lambda i, j: both[i].mean(0) - both[j].mean(0), len(BANDS), len(a), len(b), seed=seed)
     columns = zip(BANDS, a.mean(0).tolist(), b.mean(0).tolist(), limits.T.tolist(), every, strict=True)
     return [
-        Figure(f"{low:g} to {high:g} of Nyquist", ours - theirs, *limit, floor, "dB", "+.2f", ours, theirs)
+        Figure(f"{low:g} - {high:g}", ours - theirs, *limit, floor, "+.2f", ours, theirs)
         for (low, high), ours, theirs, limit, floor in columns
     ]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.judging.table import Stage, silent
 from medmol_diffusion.mri.transforms import Grid, Prepared
 from medmol_diffusion.mri.volume import find_scans, read_scans
 
@@ -42,16 +43,23 @@ class ScanFolder:
     extents: tuple[Extent, ...]
 
     @classmethod
-    def survey(cls, path: Path, pattern: str = "*.nii*") -> "ScanFolder":
+    def survey(cls, path: Path, pattern: str = "*.nii*", stage: Stage = silent) -> "ScanFolder":
         """Read every file once for its extent; those that cannot be used are named in a warning and left out.
+
+        Args:
+            pattern: which files are scans.
+            stage: makes the bar.
 
         Raises:
             InputError: no such folder, or nothing in it can be used.
         """
-        extents = []
-        for file, volume in read_scans(find_scans(path, pattern)):
-            turned = volume.reorient()
-            extents.append(Extent(file, turned.shape, turned.spacing))
+        extents: list[Extent] = []
+        files = find_scans(path, pattern)
+        with stage(f"extents of {Path(path).name}", len(files)) as reach:
+            for file, volume in read_scans(files):
+                turned = volume.reorient()
+                extents.append(Extent(file, turned.shape, turned.spacing))
+                reach(len(extents))
         return cls(Path(path), tuple(extents))
 
     def __len__(self) -> int:

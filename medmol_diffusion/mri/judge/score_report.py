@@ -11,7 +11,7 @@ from medmol_diffusion.judging.bootstrap import Bootstrap
 from medmol_diffusion.judging.cells import NONE, interval, number
 from medmol_diffusion.judging.table import ScoreTable, Stage
 from medmol_diffusion.mri.judge.extractor import Extractor
-from medmol_diffusion.mri.judge.floor import Figure
+from medmol_diffusion.mri.judge.floor import SPLITS, Figure
 from medmol_diffusion.mri.judge.measure import Measured, Thumbnails, measure, read_thumbnails
 from medmol_diffusion.mri.judge.measures import (
     diversity,
@@ -24,7 +24,7 @@ from medmol_diffusion.mri.judge.measures import (
 )
 from medmol_diffusion.mri.judge.memorisation import COPY, Nearest, nearest
 from medmol_diffusion.mri.judge.scans import JudgedGrid, ScanFolder, judged_grid
-from medmol_diffusion.mri.volume import Volume
+from medmol_diffusion.mri.volume import read_scans
 from medmol_diffusion.plural import counted
 
 NEAREST = 5
@@ -60,10 +60,8 @@ class Judgement:
     def closest(self) -> Iterator[tuple[Shown, Shown]]:
         """Each pair of `closest_files`, read again and on the judge's grid."""
         for pair in self.closest_files:
-            (name, generated), (other, training) = (
-                (file.name, self.judged.grid.prepare(Volume.read(file)).volume.data) for file in pair
-            )
-            yield Shown(name, generated), Shown(other, training)
+            shown = [Shown(file.name, self.judged.grid.prepare(scan).volume.data) for file, scan in read_scans(pair)]
+            yield shown[0], shown[1]
 
 
 def judge_scans(
@@ -88,10 +86,10 @@ def judge_scans(
     Raises:
         InputError: a folder without usable scans, fields of view that differ, fewer than two scans on a side.
     """
-    generated, real = ScanFolder.survey(path), ScanFolder.survey(reference, pattern)
+    generated, real = ScanFolder.survey(path, stage=stage), ScanFolder.survey(reference, pattern, stage)
     trained = None
     if training is not None:
-        trained = real if training.resolve() == reference.resolve() else ScanFolder.survey(training, pattern)
+        trained = real if training.resolve() == reference.resolve() else ScanFolder.survey(training, pattern, stage)
     judged = judged_grid(real, generated, *([] if trained is None else [trained]))
     with stage("generated scans", len(generated)) as reach:
         ours = measure(generated, judged, extractor, full, seed, reach)
@@ -123,12 +121,12 @@ def judge_scans(
 def _equal(figures: list[Figure]) -> tuple[str, ...]:
     """The header of rows of Figure."""
     n = figures[0].floor.n
-    return "score", "value", "95 % interval", f"value at n = {n}", f"real against real at n = {n}", "its spread"
+    return "score", "value", "95 % interval", f"at n = {n}", f"real, n = {n}", "its spread"
 
 
 FLOOR = (
-    "Real against real: the same of as many real scans against the rest, over 20 random splits, and the middle 95 % of "
-    "these. Beside it the value of as many generated scans against that same rest: the two can be compared."
+    f"Real: the same of n real scans against the rest of them, the mean over {SPLITS} random splits, and the middle "
+    "95 % of these. Beside it n generated scans against that same rest: compare these two."
 )
 
 
@@ -162,7 +160,7 @@ def _shares(figures: list[Figure], ours: Measured, theirs: Measured) -> ScoreTab
         "Precision and recall",
         "Precision: generated scans that lie among the real ones. Recall: real scans that lie among the generated ones "
         "(low: the model leaves some out). Density and coverage: the same, hardened against outliers; density may pass "
-        "1. Real scans do not reach 1 themselves: compare with real against real.",
+        "1. Real scans do not reach 1 themselves: compare the columns of equal n.",
         _equal(figures),
         [one.row() for one in figures],
         {"generated": len(ours), "real": len(theirs), "figures": [one.to_dict() for one in figures]},
@@ -193,8 +191,8 @@ def _anatomy(ours: Measured, theirs: Measured, seed: int) -> list[ScoreTable]:
     both = ours.anatomy, theirs.anatomy
     volumes = [intensity_distance(*both, seed), *volume_distances(*both, seed)]
     spectra = spectrum_differences(*both, seed)
-    header, n = ("generated", "real"), volumes[0].floor.n
-    columns = ("95 % interval", f"at n = {n}", f"real against real at n = {n}", "its spread")
+    n = volumes[0].floor.n
+    columns = "95 % interval", f"at n = {n}", f"real, n = {n}", "its spread"
 
     def row(figure: Figure, form: str) -> tuple[str, ...]:
         name, *cells = figure.row()
@@ -204,21 +202,20 @@ def _anatomy(ours: Measured, theirs: Measured, seed: int) -> list[ScoreTable]:
         ScoreTable(
             "anatomy",
             "Intensities and volumes",
-            "Wasserstein-1 of the intensities inside the head, of its volume, and of the share of its dark, middle and "
-            "bright voxels: classes of intensity (exact 3-means inside the head mask), no segmentation. On skull-"
-            "stripped T1w near CSF, grey and white matter; on whole heads skin, fat and muscle are among them. "
-            f"{FLOOR}",
-            ("quantity", *(f"mean of {side}" for side in header), "W1", *columns),
+            "Means over scans, and Wasserstein-1: of the intensities inside the head, of the head's volume, and of the "
+            "share of its dark, middle and bright voxels. These are classes of intensity (exact 3-means inside the "
+            "head mask), no segmentation: on skull-stripped T1w near CSF, grey and white matter; on whole heads skin, "
+            "fat and muscle are among them.",
+            ("quantity", "generated", "real", "W1", *columns),
             [row(one, ".4g") for one in volumes],
             [one.to_dict() for one in volumes],
         ),
         ScoreTable(
             "spectrum",
             "Power spectrum",
-            "How much stronger each band of spatial frequencies is than in real scans: below 0 at the high ones is "
-            "blur, above 0 noise; 3 dB is a factor of 2. Nyquist is half a cycle a voxel. "
-            f"{FLOOR}",
-            ("frequencies", *(f"{side}, dB" for side in header), "difference", *columns),
+            "How much stronger each band of spatial frequencies is than in real scans, in decibels: below 0 at the "
+            "high ones is blur, above 0 noise; 3 dB is a factor of 2. Nyquist is half a cycle a voxel.",
+            ("of Nyquist", "generated", "real", "difference", *columns),
             [row(one, ".1f") for one in spectra],
             [one.to_dict() for one in spectra],
         ),
@@ -253,7 +250,7 @@ def _memorisation(
             "nearest",
             "Nearest to a training scan",
             "The generated scans of the lowest authenticity: look at them beside what they may be copies of.",
-            ("generated", "training", "distance", "authenticity", "copy"),
+            ("generated", "training scan", "distance", "authenticity", "copy"),
             [
                 (
                     ours.names[i],
