@@ -23,11 +23,15 @@ from tests.test_score_page import Tags
 SHAPE = (24, 30, 24)
 
 
-def write(folder: Path, seeds: range, change: Callable[[np.ndarray], np.ndarray] = lambda data: data) -> Path:
+def write(folder: Path, seeds: range) -> Path:
     for seed in seeds:
-        volume = head_phantom(seed, SHAPE, spacing=8.0).volume
-        Volume(change(volume.data), volume.affine).write(folder / f"scan-{seed:02d}.nii.gz")
+        head_phantom(seed, SHAPE, spacing=8.0).volume.write(folder / f"scan-{seed:02d}.nii.gz")
     return folder
+
+
+def change(file: Path, folder: Path, how: Callable[[np.ndarray], np.ndarray], name: str | None = None) -> None:
+    scan = Volume.read(file)
+    Volume(how(scan.data), scan.affine).write(folder / (name or file.name))
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +40,14 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("heads")
     write(root / "real", range(12))
     write(root / "new", range(20, 28))
-    write(root / "blurred", range(20, 28), lambda data: gaussian_filter(data, 0.6))
     write(root / "training", range(40, 46))
-    write(root / "copied", range(20, 23))
-    scan = Volume.read(root / "training" / "scan-43.nii.gz")
-    noise = 0.01 * scan.data.max() * np.random.default_rng(0).standard_normal(scan.shape)
-    Volume(3.5 * (scan.data + noise) + 20, scan.affine).write(root / "copied" / "scan-99.nii.gz")
+    for file in sorted((root / "new").iterdir()):
+        change(file, root / "blurred", lambda data: gaussian_filter(data, 0.6))
+    for file in sorted((root / "new").iterdir())[:3]:
+        change(file, root / "copied", lambda data: data)
+    noise = np.random.default_rng(0).standard_normal(SHAPE)
+    copy = root / "training" / "scan-43.nii.gz"
+    change(copy, root / "copied", lambda data: 3.5 * (data + 0.01 * data.max() * noise) + 20, "scan-99.nii.gz")
     return root
 
 

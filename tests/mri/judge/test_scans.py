@@ -1,6 +1,5 @@
 """The judge's grid, and that scans pass one by one."""
 
-import gc
 import weakref
 from pathlib import Path
 
@@ -55,7 +54,6 @@ def test_no_scan_is_held_longer_than_it_is_looked_at(tmp_path: Path) -> None:
     for _, prepared in folder.prepared(judged_grid(folder).grid):
         alive.append(weakref.ref(prepared))
         del prepared
-        gc.collect()
         assert sum(one() is not None for one in alive) <= 1
 
 
