@@ -71,8 +71,8 @@ def _anatomy(report: Report, ours: Anatomy, theirs: Anatomy) -> None:
     report.text("Filled: the generated scans, the line the real ones. Both have the same area.")
     report.markup("<div class='plots'>")
     heads = [one.volumes.sum(1) for one in (ours, theirs)]
-    report.histogram(*heads, "head, ml", bins=24)
+    report.histogram(heads[0], heads[1], "head, ml", bins=24)
     for place, name in enumerate(CLASSES):
         shares = [100 * one.volumes[:, place] / head for one, head in zip((ours, theirs), heads, strict=True)]
-        report.histogram(*shares, f"{name} class, % of head", bins=24)
+        report.histogram(shares[0], shares[1], f"{name} class, % of head", bins=24)
     report.markup("</div>")

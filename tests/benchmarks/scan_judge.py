@@ -59,6 +59,7 @@ def shift(voxels: int) -> Fault:
     return lambda x, other, rng: np.roll(x, (voxels, voxels), (0, 1))
 
 
+Distance = Callable[[np.ndarray, np.ndarray], float]
 FAULTS: dict[str, Fault] = {
     "blur, sigma 0.5 voxels": blur(0.5),
     "blur, sigma 1": blur(1.0),
@@ -122,9 +123,7 @@ def main() -> None:
         return float((np.mean(found) - np.mean(own)) / np.std(own))
 
     print(f"{count} scans, {judged}, coarsened {options.coarsen} times; standard deviations above the floor")
-    print(
-        "| fault | Frechet | MMD | Frechet, random network | the same in spreads | precision | recall | top band, dB |"
-    )
+    print("| fault | Frechet | MMD | random network | its spreads | precision | recall | top band, dB |")
     print("|---|---|---|---|---|---|---|---|")
     spread = Spread(features["real", "shipped"])
     real = spread(features["real", "shipped"])

@@ -1,5 +1,6 @@
 """What real scans score against real scans: without it no distance between few scans says anything."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,6 +32,11 @@ class Floor:
     n: int
     rest: int
 
+    @classmethod
+    def unknown(cls, n: int, rest: int) -> "Floor":
+        """That of too few scans: NaN."""
+        return cls(math.nan, math.nan, math.nan, math.nan, n, rest)
+
 
 Between = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Measures (K,) of two sets, each given as places in the generated and real scans put one after the other."""
@@ -47,7 +53,7 @@ def floors(between: Between, kinds: int, generated: int, real: int, fewest: int 
     """
     n = min(generated, real // 2)
     if n < fewest:
-        return [Floor(*[float("nan")] * 4, n, real - n)] * kinds
+        return [Floor.unknown(n, real - n)] * kinds
     rng = np.random.default_rng(seed)
     own, other = np.empty((2, SPLITS, kinds))
     for split in range(SPLITS):
@@ -77,8 +83,8 @@ class Figure:
     high: float
     floor: Floor
     form: str = ".3g"
-    generated: float = float("nan")
-    real: float = float("nan")
+    generated: float = math.nan
+    real: float = math.nan
 
     def row(self) -> tuple[str, ...]:
         """name, value, interval, value at equal n, real against real at that n, its spread."""

@@ -1,6 +1,7 @@
 """Every measure between two folders of scans, with its interval and its floor."""
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ def feature_distances(pooled: np.ndarray, n: int, seed: int = 0) -> list[Figure]
     limits = sets.interval(lambda v, w: mmd(k, n, v, w))
     return [
         Figure("Frechet distance", found, float(low), float(high), frechet_floor),
-        Figure(f"RBF-MMD squared, bandwidth {bandwidth:.3g}", mmd(k, n), *limits.tolist(), mmd_floor),
+        Figure(f"RBF-MMD squared, bandwidth {bandwidth:.3g}", mmd(k, n), float(limits[0]), float(limits[1]), mmd_floor),
     ]
 
 
@@ -65,8 +66,7 @@ def shares(pooled: np.ndarray, n: int, seed: int = 0) -> list[Figure]:
     """
     m = len(pooled) - n
     if min(n, m) <= NEIGHBOURS:
-        nothing = Floor(*[math.nan] * 4, 0, 0)
-        return [Figure(name, *[math.nan] * 3, nothing) for name in SHARES]
+        return [Figure(name, math.nan, math.nan, math.nan, Floor.unknown(0, 0)) for name in SHARES]
 
     def means(found: Manifold) -> np.ndarray:
         return np.array([getattr(found, name).mean() for name in SHARES])
@@ -80,7 +80,7 @@ def shares(pooled: np.ndarray, n: int, seed: int = 0) -> list[Figure]:
         part = getattr(found, name).astype(np.float64)
         bootstrap = Bootstrap(len(part), seed=seed)
         limits = (bootstrap.ratio if name == "density" else bootstrap.fraction)(part, np.ones(len(part)))
-        figures.append(Figure(name, value, *limits.tolist(), floor))
+        figures.append(Figure(name, value, float(limits[0]), float(limits[1]), floor))
     return figures
 
 
@@ -126,20 +126,21 @@ def intensity_distance(generated: Anatomy, real: Anatomy, seed: int = 0) -> Figu
 def volume_distances(generated: Anatomy, real: Anatomy, seed: int = 0) -> list[Figure]:
     """Wasserstein-1 of the head's volume and of each class's share in it over scans, in ml and percent of the head.
 
-    Shares, because the volumes of the classes all follow the size of the head.
+    Shares, because the volumes of the classes all follow the size of the head. The intervals hold the real scans fixed.
     """
     figures = []
     for name, a, b in zip(VOLUMES, _volumes(generated), _volumes(real), strict=True):
-        both = np.concatenate([a, b])
         transport = Transport(a, np.arange(len(a)), b)
         value = transport.distance()
         low, high = Bootstrap(len(a), DRAWS, seed).centred(value, transport.distance)
-        (floor,) = floors(
-            lambda i, j, both=both: np.array([wasserstein(both[i], both[j])]), 1, len(a), len(b), seed=seed
-        )
+        (floor,) = floors(partial(_apart, np.concatenate([a, b])), 1, len(a), len(b), seed=seed)
         means = (float(a.mean()), float(b.mean()))
         figures.append(Figure(name, value, float(low), float(high), floor, ".3g", *means))
     return figures
+
+
+def _apart(values: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    return np.array([wasserstein(values[i], values[j])])
 
 
 def _volumes(anatomy: Anatomy) -> list[np.ndarray]:
@@ -155,8 +156,8 @@ def spectrum_differences(generated: Anatomy, real: Anatomy, seed: int = 0) -> li
     sets = TwoSets(len(a), len(b), DRAWS, seed)
     limits = sets.interval(lambda v, w: v @ a / v.sum() - w @ b / w.sum())
     every = floors(lambda i, j: both[i].mean(0) - both[j].mean(0), len(BANDS), len(a), len(b), seed=seed)
-    columns = zip(BANDS, a.mean(0).tolist(), b.mean(0).tolist(), limits.T.tolist(), every, strict=True)
+    means = zip(a.mean(0).tolist(), b.mean(0).tolist(), strict=True)
     return [
-        Figure(f"{low:g} - {high:g}", ours - theirs, *limit, floor, "+.2f", ours, theirs)
-        for (low, high), ours, theirs, limit, floor in columns
+        Figure(f"{band[0]:g} - {band[1]:g}", ours - theirs, float(low), float(high), floor, "+.2f", ours, theirs)
+        for band, (ours, theirs), (low, high), floor in zip(BANDS, means, limits.T, every, strict=True)
     ]

@@ -168,7 +168,8 @@ def _shares(figures: list[Figure], ours: Measured, theirs: Measured) -> ScoreTab
 
 
 def _diversity(ours: Measured, theirs: Measured, seed: int) -> ScoreTable:
-    rows, data = [], {}
+    rows: list[tuple[str, ...]] = []
+    data: dict[str, Any] = {}
     for name, measured in (("generated", ours), ("real", theirs)):
         value, low, high, scales = diversity(measured.scans(), seed)
         count = len(measured.kept)
@@ -227,7 +228,8 @@ def _memorisation(
 ) -> list[ScoreTable]:
     to_training = nearest(theirs.thumbnails, training.values)
     new = to_training.distance > 1e-5  # what is not in the training set itself
-    rows, data = [], {}
+    rows: list[tuple[str, ...]] = []
+    data: dict[str, Any] = {}
     for name, found in (("generated", copied), ("real, not trained on", to_training.only(new))):
         count = len(found.place)
         rows.append((name, *_nearness(found, seed), str(count)))
