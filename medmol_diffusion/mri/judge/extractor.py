@@ -44,10 +44,10 @@ class HaarFeatures(nn.Module):
     of the coarsest low-pass (22 features). Place: the means over 4 x 4 x 4 equal cells (64 features). Sizes are padded
     to multiples of 8 by repeating the border for the bands.
 
-    Chosen by measurement (tests/benchmarks/scan_judge.py, docs/guides/judging-scans.md): on real scans it tells
-    blurred, noisy, moved, brightened, flipped and mixed scans from real ones far better than a random 3-D convolutional
-    network of 246 features. It knows nothing of anatomy as such: what changes neither texture nor a cell's mean is
-    not seen.
+    Chosen by measurement (tests/benchmarks/scan_judge.py, docs/guides/judging-scans.md): it tells blurred, noisy, moved
+    and flipped scans from real ones much sooner than a random 3-D convolutional network of 224 features does, and sees
+    contrast, mixtures and repetition about as well. It knows nothing of anatomy as such: what changes neither texture
+    nor a cell's mean is not seen.
     """
 
     def __init__(self) -> None:
