@@ -70,6 +70,7 @@ FAULTS: dict[str, Fault] = {
     "contrast, power 1.2": lambda x, other, rng: ((x + 1) / 2) ** 1.2 * 2 - 1,
     "upside down": lambda x, other, rng: x[:, :, ::-1].copy(),
     "mean of two scans": lambda x, other, rng: (x + other) / 2,
+    "random phases": lambda x, other, rng: _random_phases(x, rng),
     "8^3 voxels missing": lambda x, other, rng: _without_middle(x),
 }
 
@@ -77,6 +78,17 @@ FAULTS: dict[str, Fault] = {
 def _without_middle(x: np.ndarray) -> np.ndarray:
     x = x.copy()
     x[tuple(slice(size // 2 - 4, size // 2 + 4) for size in x.shape)] = -1
+    return x
+
+
+def _random_phases(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Clouds of the same spectrum and mean, in the box of what is no padding."""
+    x = x.copy()
+    box = tuple(slice(places.min(), places.max() + 1) for places in np.nonzero(x > -1))
+    inside = x[box]
+    phases = np.exp(1j * np.angle(np.fft.fftn(rng.standard_normal(inside.shape))))
+    clouds = np.fft.ifftn(np.abs(np.fft.fftn(inside)) * phases).real
+    x[box] = np.clip(clouds - clouds.mean() + inside.mean(), -1, 1)
     return x
 
 

@@ -38,11 +38,13 @@ class Extractor(Protocol):
 
 
 class HaarFeatures(nn.Module):
-    r"""The shipped extractor: how strong each band of detail is, and what lies where. No weights are learned.
+    r"""The shipped extractor: how strong and how sparse each band of detail is, and what lies where. Nothing is learned.
 
-    Texture: for each of 3 Haar levels the mean square of its 7 high-pass bands, as ln(mean + 1e-6) / 10, and the mean
-    of the coarsest low-pass (22 features). Place: the means over 4 x 4 x 4 equal cells (64 features). Sizes are padded
-    to multiples of 8 by repeating the border for the bands.
+    Texture: for each of 3 Haar levels the energy of its 7 high-pass bands, $\ln(\overline{b^2} + 10^{-6}) / 10$, and
+    their sparsity, $\ln(\overline{|b|} + 10^{-3}) - \frac12 \ln(\overline{b^2} + 10^{-6})$, which is -0.226 for
+    Gaussian coefficients and lower where edges stand out from calm (42 features; the marginal statistics of Portilla
+    and Simoncelli 2000). Place: the mean of the coarsest low-pass and the means over 4 x 4 x 4 equal cells (65
+    features). Sizes are padded to multiples of 8 by repeating the border for the bands.
 
     Chosen by measurement (tests/benchmarks/scan_judge.py, docs/guides/judging-scans.md): it tells blurred, noisy, moved
     and flipped scans from real ones much sooner than a random 3-D convolutional network of 224 features does, and sees
@@ -53,7 +55,7 @@ class HaarFeatures(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.haar = Haar(1)
-        self.name = f"haar-{LEVELS}-levels+thumbnail-{CELLS}^3"
+        self.name = f"haar-energy+sparsity-{LEVELS}-levels+thumbnail-{CELLS}^3"
         self.in_spreads = True
         # the filters are what the orthonormal transform makes of single voxels
         unit = torch.eye(8).view(8, 1, 2, 2, 2)
@@ -62,16 +64,19 @@ class HaarFeatures(nn.Module):
 
     @torch.no_grad()
     def forward(self, volumes: Tensor) -> Tensor:
-        """(N, X, Y, Z) in [-1, 1] -> (N, 86)."""
+        """(N, X, Y, Z) in [-1, 1] -> (N, 107)."""
         x = volumes[:, None].float()
         z, y, x_ = ((-size) % 2**LEVELS for size in reversed(x.shape[2:]))
         low = F.pad(x, (0, z, 0, y, 0, x_), mode="replicate")
-        texture = []
+        texture, sparsity = [], []
         for _ in range(LEVELS):
             bands = self.haar.encode(low)
             low = bands[:, :1] / 8**0.5  # back on the scale of the scan: the mean of each block
-            texture.append((bands[:, 1:].square().mean((2, 3, 4)) + 1e-6).log() / 10)
-        return torch.cat([*texture, low.mean((2, 3, 4)), F.adaptive_avg_pool3d(x, CELLS).flatten(1)], dim=1)
+            energy = (bands[:, 1:].square().mean((2, 3, 4)) + 1e-6).log()
+            texture.append(energy / 10)
+            sparsity.append((bands[:, 1:].abs().mean((2, 3, 4)) + 1e-3).log() - energy / 2)
+        place = [low.mean((2, 3, 4)), F.adaptive_avg_pool3d(x, CELLS).flatten(1)]
+        return torch.cat([*texture, *sparsity, *place], dim=1)
 
 
 class ScriptedFeatures:

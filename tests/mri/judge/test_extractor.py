@@ -21,11 +21,12 @@ def test_features_are_fixed_and_declared() -> None:
     assert len(extractor.hash) == 64
     x = scans(3, 9, 16, 11)
     features = extractor(x)
-    assert features.shape == (3, 86)
+    assert features.shape == (3, 107)
     torch.testing.assert_close(extractor(x[1:2]), features[1:2], atol=1e-5, rtol=0)
     constant = extractor(torch.full((1, 8, 8, 8), 0.25))[0]
-    torch.testing.assert_close(constant[21:], torch.full((65,), 0.25))  # the low-pass and the cells keep the mean
+    torch.testing.assert_close(constant[42:], torch.full((65,), 0.25))  # the low-pass and the cells keep the mean
     torch.testing.assert_close(constant[:21], torch.full((21,), float(np.log(1e-6) / 10)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(constant[21:42], torch.zeros(21), atol=1e-4, rtol=0)
 
 
 def test_bands_share_out_the_energy_of_every_block_and_cells_are_means() -> None:
@@ -36,7 +37,18 @@ def test_bands_share_out_the_energy_of_every_block_and_cells_are_means() -> None
     found = (np.exp(10 * features[:, :7]) - 1e-6).sum(1)
     np.testing.assert_allclose(found, detail.mean(1), rtol=1e-4)
     cells = x.numpy().reshape(2, 4, 4, 4, 2, 4, 6).mean((2, 4, 6)).reshape(2, 64)
-    np.testing.assert_allclose(features[:, 22:], cells, atol=1e-5)
+    np.testing.assert_allclose(features[:, 43:], cells, atol=1e-5)
+
+
+def test_sparsity_is_that_of_a_gaussian_for_noise_and_less_for_a_few_edges() -> None:
+    noise = torch.randn(1, 64, 64, 64, generator=torch.Generator().manual_seed(0))
+    sparsity = HaarFeatures()(noise)[0, 21:42]
+    torch.testing.assert_close(sparsity, torch.full((21,), float(np.log(2 / np.pi) / 2)), atol=0.03, rtol=0)
+    edge = torch.full((1, 64, 64, 64), -1.0)
+    edge[:, 27:, :, :] = 1.0  # an edge inside a block at each level
+    found = HaarFeatures()(edge)[0, 21:42].view(3, 7)
+    shares = torch.tensor([1 / 32, 1 / 16, 1 / 8])  # of the blocks, those that hold it: ln of the root of the share
+    torch.testing.assert_close(found.amin(1), shares.log() / 2, atol=0.02, rtol=0)
 
 
 def test_a_feature_that_hardly_varies_does_not_outweigh_the_others() -> None:

@@ -64,7 +64,7 @@ def test_measuring_keeps_numbers_of_all_and_a_few_scans_drawn_at_random(
     judged = judged_grid(folder)
     monkeypatch.setattr("medmol_diffusion.mri.judge.measure.MOST_KEPT", 4)
     found = measure(folder, judged, HaarFeatures(), anatomy=True)
-    assert found.features.shape == (6, 86)
+    assert found.features.shape == (6, 107)
     assert found.anatomy is not None
     assert found.anatomy.volumes.sum(1) == pytest.approx(12**3 * 8 / 1000, rel=0.3)
     assert len(set(found.kept_places)) == len(found.kept) == 4
