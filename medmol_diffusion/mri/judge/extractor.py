@@ -38,7 +38,7 @@ class Extractor(Protocol):
 
 
 class HaarFeatures(nn.Module):
-    r"""The shipped extractor: how strong and how sparse each band of detail is, and what lies where. No weight is learned.
+    r"""The shipped extractor: how strong and how sparse each band of detail is, and what lies where, by fixed filters.
 
     Texture: for each of 3 Haar levels the energy of its 7 high-pass bands, $\ln(\overline{b^2} + 10^{-6}) / 10$, and
     their sparsity, $\ln(\overline{|b|} + 10^{-3}) - \frac12 \ln(\overline{b^2} + 10^{-6})$, which is -0.226 for
@@ -46,10 +46,10 @@ class HaarFeatures(nn.Module):
     and Simoncelli 2000). Place: the mean of the coarsest low-pass and the means over 4 x 4 x 4 equal cells (65
     features). Sizes are padded to multiples of 8 by repeating the border for the bands.
 
-    Chosen by measurement (tests/benchmarks/scan_judge.py, docs/guides/judging-scans.md): it tells blurred, noisy,
-    moved and flipped scans, and clouds of the right spectrum, from real ones much sooner than a random 3-D
-    convolutional network of 224 features does, and sees contrast, mixtures and repetition about as well. It knows nothing of anatomy as such: what changes neither texture
-    nor a cell's mean is not seen.
+    Chosen by measurement (tests/benchmarks/scan_judge.py, docs/guides/judging-scans.md): it tells blurred, noisy, moved
+    and flipped scans, and clouds of the right spectrum, from real ones much sooner than a random 3-D convolutional
+    network of 224 features does, and sees contrast, mixtures and repetition about as well. It knows nothing of anatomy
+    as such: what changes neither texture nor a cell's mean is not seen.
     """
 
     def __init__(self) -> None:
