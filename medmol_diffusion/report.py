@@ -40,6 +40,8 @@ figure { margin: 1rem 0; } img, svg { max-width: 100%; height: auto; border-radi
 figure svg { background: #fff; border: 1px solid var(--line); }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 0 1.2rem; }
 figure.plot { margin: .5rem 0; } figure.plot svg { background: none; border: 0; width: 100%; display: block; }
+.pairs { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 0 1.2rem; }
+.pairs figure { margin: .5rem 0; } .pairs img { width: 100%; display: block; }
 .plot .fill { fill: var(--accent); opacity: .45; } .plot .line { fill: none; stroke: var(--ink); stroke-width: 1.5; }
 .plot .axis { stroke: var(--line); } .plot text { fill: var(--soft); font-size: 11px; }
 """

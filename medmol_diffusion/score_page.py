@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from medmol_diffusion.judging.table import ScoreTable
 from medmol_diffusion.molecules.judge.druglikeness import NAMES, property_columns
 from medmol_diffusion.molecules.judge.geometry import measure
-from medmol_diffusion.molecules.judge.score_report import REFERENCE_LIMIT, ScoreTable, as_judged, drawn
+from medmol_diffusion.molecules.judge.score_report import REFERENCE_LIMIT, as_judged, drawn
 from medmol_diffusion.molecules.judge.verdict import Protocol
 from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.molecules.picture import depictions

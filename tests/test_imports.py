@@ -18,14 +18,19 @@ ALLOWED = {
     "plural": set[str](),
     "core": set[str](),
     "pretrained": set[str](),
+    "judging": set[str](),
     "training": {"core", "progress", "plural", "pretrained"},
-    "molecules": {"core", "training", "progress", "plural"},
-    "mri": {"core", "training"},
+    "molecules": {"core", "training", "judging", "progress", "plural"},
+    "mri": {"core", "training", "judging", "plural"},
     "testing": {"core", "molecules"},
     "report": {"core", "training", "molecules", "mri"},
-    "score_page": {"molecules", "report", "plural"},
+    "score_page": {"judging", "molecules", "report", "plural"},
+    "scan_page": {"mri", "report", "plural"},
     "demo": {"core", "training", "molecules", "mri", "report"},
-    "cli": {"progress", "plural", "core", "pretrained", "training", "molecules", "mri", "report", "score_page", "demo"},
+    "cli": {
+        *("progress", "plural", "core", "pretrained", "training", "molecules", "mri", "report"),
+        *("score_page", "scan_page", "demo"),
+    },
     "__main__": {"cli"},
 }
 

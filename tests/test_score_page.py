@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from medmol_diffusion.cli import main
+from medmol_diffusion.judging.table import ScoreTable
 from medmol_diffusion.molecules import Molecule, write_sdf
-from medmol_diffusion.molecules.judge.score_report import ScoreTable, as_judged, rules_table
+from medmol_diffusion.molecules.judge.score_report import as_judged, rules_table
 from medmol_diffusion.molecules.viewer import viewer
 from medmol_diffusion.report import Report
 from medmol_diffusion.score_page import write_score_page

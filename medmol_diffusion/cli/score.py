@@ -21,18 +21,32 @@ def add(verbs: Verbs) -> None:
     sub = add_verb(verbs, "score", about, score)
     sub.add_argument("path", type=there, metavar="PATH")
     sub.add_argument(
-        "--reference", type=there, metavar="PATH", help="real molecules (for novelty), or a folder of real scans"
+        "--reference",
+        type=there,
+        metavar="PATH",
+        help="real molecules (for novelty), or a folder of real scans (which scans need)",
     )
     sub.add_argument(
         "--protocol",
         choices=("distances", "bonds"),
         help="of molecules: bonds from distances by rule 1 (default), or the file's own (default with --full, if any)",
     )
-    sub.add_argument("--full", action="store_true", help="of molecules: every measure, minutes instead of seconds")
+    sub.add_argument("--full", action="store_true", help="every measure, minutes instead of seconds")
     sub.add_argument(
         "--limit", type=at_least(1), help="how many, drawn at random, strain and PoseBusters look at (default 200)"
     )
-    sub.add_argument("--html", metavar="FILE", help="of molecules: a page with tables, histograms and 3-D pictures")
+    sub.add_argument(
+        "--training", type=there, metavar="FOLDER", help="of scans: those that the model was trained on, to find copies"
+    )
+    sub.add_argument(
+        "--extractor",
+        type=there,
+        metavar="FILE",
+        help="of scans: features by your TorchScript module, (N, 1, X, Y, Z) in [-1, 1] to (N, d); "
+        "loading it runs the code in it, so trust its source",
+    )
+    sub.add_argument("--pattern", metavar="GLOB", help="of scans: which files of --reference and --training are scans")
+    sub.add_argument("--html", metavar="FILE", help="a page with tables, histograms and pictures")
     sub.add_argument("--seed", type=int, default=0, help="of the bootstrap and of what is drawn (default 0)")
     add_reading(sub)
     sub.add_argument("--json", metavar="FILE", help="write the figures there too")
@@ -43,22 +57,51 @@ def score(options: argparse.Namespace) -> None:
     if holds_molecules(path):
         _score_molecules(path, options)
         return
-    from medmol_diffusion.mri.formats.files import read_folder
-    from medmol_diffusion.mri.metrics import score_volumes
+    _score_scans(path, options)
 
+
+def _score_scans(path: Path, options: argparse.Namespace) -> None:
+    _refuse(options, ("protocol", "limit"), "molecules: leave it out for a folder of scans")
     if options.reference is None:
         raise InputError("scans are scored against real ones: give --reference FOLDER")
-    if options.full or options.html or options.protocol:
-        raise InputError("--full, --html and --protocol are for molecules: leave them out for a folder of scans")
-    made, real = (read_folder(one, frame=options.frame, series=options.series) for one in (path, options.reference))
-    scores = score_volumes(made, real, seed=options.seed)
-    show(str(path), ("score", "value", "95 % interval", "n"), scores.rows())
-    write_json(options.json, scores.to_dict())
+    from medmol_diffusion.mri.judge.extractor import HaarFeatures, ScriptedFeatures
+    from medmol_diffusion.mri.judge.scans import Reading
+    from medmol_diffusion.mri.judge.score_report import judge_scans
+
+    extractor = HaarFeatures() if options.extractor is None else ScriptedFeatures(Path(options.extractor))
+    training = None if options.training is None else Path(options.training)
+    found = judge_scans(
+        path,
+        Path(options.reference),
+        extractor,
+        stage,
+        training,
+        options.full,
+        Reading(options.pattern, options.frame, options.series),
+        options.seed,
+    )
+    for one in found.tables:
+        show(f"{path}: {one.title}", one.header, one.rows, one.meaning)
+    if not options.full:
+        console.print("Intensities, volumes and spectra: [bold]--full[/]")
+    write_json(options.json, {one.key: one.data for one in found.tables})
+    if options.html is not None:
+        from medmol_diffusion.scan_page import write_scan_page
+
+        console.print(f"open [bold]{escape(str(write_scan_page(Path(options.html), path.name, found)))}[/]")
+
+
+def _refuse(options: argparse.Namespace, names: tuple[str, ...], what: str) -> None:
+    """Raises InputError for the first of the options that was given."""
+    for name in names:
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name} is for {what}")
 
 
 def _score_molecules(path: Path, options: argparse.Namespace) -> None:
     from medmol_diffusion.molecules.judge.score_report import LIMIT, full_tables, rules_table
 
+    _refuse(options, ("training", "extractor", "pattern"), "scans: leave it out for molecules")
     molecules = readable(path)
     reference = None if options.reference is None else readable(Path(options.reference))
     bonded = all(molecule.bonds is not None for molecule in [*molecules, *(reference or [])])

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
-from medmol_diffusion.molecules.judge.cells import interval, number
+from medmol_diffusion.judging.bootstrap import Bootstrap
+from medmol_diffusion.judging.cells import interval, number
 from medmol_diffusion.molecules.judge.verdict import COLUMNS, Protocol, check_protocol, identity, verdicts
 from medmol_diffusion.molecules.molecule import Molecule
 

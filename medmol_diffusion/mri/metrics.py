@@ -1,26 +1,21 @@
 """How good generated scans and anomaly maps are: pure functions of arrays, with bootstrap intervals.
 
-Distances between sets of scans are those between features. Nothing can be downloaded, so the features come from a
-fixed, declared extractor; distances under different extractors must not be compared, which is why its name and hash
-stand beside every figure.
+Generated scans in memory, scored in one call; folders of scans and every measure of them are for `judge/`.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy.linalg import qr, svdvals
-from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
-from torch import Tensor, nn
+from torch import Tensor
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.first_stage import Haar
+from medmol_diffusion.mri.judge.extractor import Extractor, HaarFeatures, Spread
+from medmol_diffusion.mri.judge.frechet import frechet_distance
+from medmol_diffusion.mri.judge.mmd import kernel, median_bandwidth, mmd
 from medmol_diffusion.mri.ssim import max_scales, mean_of_pairs, pairwise_ms_ssim
 from medmol_diffusion.mri.transforms import common_grid
 from medmol_diffusion.mri.volume import Volume
@@ -59,95 +54,6 @@ def bootstrap(
     if method == "centred":
         low, high = low + value - np.nanmean(drawn), high + value - np.nanmean(drawn)
     return Estimate(float(value), float(low), float(high))
-
-
-def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    r"""Frechet distance between Gaussians fitted to features a (n, d) and b (m, d).
-
-    $|\mu_a - \mu_b|^2 + \mathrm{tr}(C_a + C_b) - 2\,\mathrm{tr}(C_a C_b)^{1/2}$ (Heusel et al. 2017). With centred data
-    A and B such that $C = A^\top A$, the last trace is the sum of the singular values of $A B^\top$: no square root of
-    a matrix is taken, so it is exact for fewer scans than features too. It is still biased upwards when they are few.
-
-    Raises:
-        InputError: fewer than two scans on a side.
-    """
-    if min(len(a), len(b)) < 2:
-        raise InputError(f"A Frechet distance needs at least 2 scans on each side, not {len(a)} and {len(b)}.")
-    shift = a.mean(0) - b.mean(0)
-    centred_a, centred_b = ((x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (a, b))
-    (factor_a,), (factor_b,) = (qr(x, mode="r", check_finite=False) for x in (centred_a, centred_b))
-    common = svdvals(factor_a @ factor_b.T).sum()
-    return float(max(0.0, shift @ shift + np.square(centred_a).sum() + np.square(centred_b).sum() - 2 * common))
-
-
-def median_bandwidth(a: np.ndarray, b: np.ndarray) -> float:
-    """The median distance between two different rows of both sets together: the bandwidth of `rbf_mmd`."""
-    pooled = np.concatenate([a, b])
-    distances = cdist(pooled, pooled)[np.triu_indices(len(pooled), 1)]
-    return max(float(np.median(distances)), np.finfo(float).tiny)
-
-
-def rbf_mmd(a: np.ndarray, b: np.ndarray, bandwidth: float | None = None) -> float:
-    r"""Unbiased estimate of the squared maximum mean discrepancy of a (n, d) and b (m, d), for
-    $k(x, y) = \exp(-|x - y|^2 / 2 h^2)$ (Gretton et al. 2012, eq. 3). It can be below 0 when the sets are alike.
-
-    Args:
-        bandwidth: h; None takes the median heuristic, `median_bandwidth`.
-
-    Raises:
-        InputError: fewer than two scans on a side.
-    """
-    if min(len(a), len(b)) < 2:
-        raise InputError(f"An MMD needs at least 2 scans on each side, not {len(a)} and {len(b)}.")
-    kernel = _kernel(np.concatenate([a, b]), median_bandwidth(a, b) if bandwidth is None else bandwidth)
-    return _mmd(kernel, np.arange(len(a)), len(a) + np.arange(len(b)))
-
-
-class FeatureExtractor(nn.Module):
-    """The declared features: statistics of a fixed random convolutional network, and energies of Haar bands.
-
-    Three 3^3 convolutions of stride 2 (16, 32, 64 channels, leaky ReLU) with He-normal weights from a fixed generator;
-    the mean and the standard deviation of every channel of every layer (224 features; random features of this kind tell
-    textures apart well, Ustyuzhaninov et al. 2016). Beside them the mean of the coarsest low-pass and the logarithm of
-    the mean square of the 7 high-pass bands of each of 3 Haar levels, divided by 10 (22 features). Weights depend on
-    `seed` alone; `hash` is the SHA-256 of their bytes and tells when a library draws them otherwise.
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.convolutions = nn.ModuleList()
-        for narrow, wide in pairwise((1, 16, 32, 64)):
-            convolution = nn.Conv3d(narrow, wide, 3, stride=2, padding=1, bias=False)
-            weight = torch.randn(convolution.weight.shape, generator=generator)
-            convolution.weight = nn.Parameter(weight * (2 / (27 * narrow)) ** 0.5, requires_grad=False)
-            self.convolutions.append(convolution)
-        self.haar = Haar(1)
-        self.name = f"random-conv3d-16-32-64+haar-3, seed {seed}"
-        weights = [parameter.numpy().astype("<f4").tobytes() for parameter in self.parameters()]
-        self.hash = hashlib.sha256(b"".join(weights)).hexdigest()
-
-    @torch.no_grad()
-    def forward(self, volumes: Tensor) -> Tensor:
-        """(N, X, Y, Z) in [-1, 1] -> (N, 246). Sizes are padded to multiples of 8 by repeating the border."""
-        x = volumes[:, None].float()
-        z, y, x_ = ((-size) % 8 for size in reversed(x.shape[2:]))
-        x = F.pad(x, (0, z, 0, y, 0, x_), mode="replicate")
-        features = []
-        h = x
-        for convolution in self.convolutions:
-            h = F.leaky_relu(convolution(h), 0.2)
-            features += [h.mean((2, 3, 4)), h.flatten(2).std(2, correction=0)]
-        low = x
-        for _ in range(3):
-            bands = self.haar.encode(low)
-            low = bands[:, :1] / 8**0.5  # back on the scale of the scan: the mean of each block
-            features.append((bands[:, 1:].square().mean((2, 3, 4)) + 1e-6).log() / 10)
-        return torch.cat([*features, low.mean((2, 3, 4))], dim=1)
-
-    def extract(self, volumes: Tensor, batch: int = 16) -> np.ndarray:
-        """The same in batches, as a float64 array."""
-        return torch.cat([self(part) for part in volumes.split(batch)]).double().numpy()
 
 
 @dataclass(frozen=True)
@@ -194,7 +100,7 @@ class VolumeScores:
 def score_volumes(
     generated: Tensor | Sequence[Volume],
     reference: Tensor | Sequence[Volume],
-    extractor: FeatureExtractor | None = None,
+    extractor: Extractor | None = None,
     draws: int = 200,
     pairs: int = 1000,
     seed: int = 0,
@@ -222,18 +128,27 @@ def score_volumes(
             f"Generated scans of {tuple(generated.shape[1:])} voxels cannot be scored against real ones of "
             f"{tuple(reference.shape[1:])}: put both on one grid."
         )
-    extractor = extractor or FeatureExtractor()
-    a, b = extractor.extract(generated), extractor.extract(reference)
+    extractor = extractor or HaarFeatures()
+    a, b = (
+        torch.cat([extractor(part) for part in volumes.split(16)]).double().numpy()
+        for volumes in (generated, reference)
+    )
+    if extractor.in_spreads:
+        spread = Spread(b)
+        a, b = spread(a), spread(b)
     n, m = len(a), len(b)
     scales = max_scales(generated.shape[1:])
-    bandwidth = median_bandwidth(a, b)
-    kernel = _kernel(np.concatenate([a, b]), bandwidth)
+    bandwidth = median_bandwidth(b)
+    pooled = kernel(np.concatenate([a, b]), bandwidth)
     similar_a = pairwise_ms_ssim(generated, scales, 2.0, pairs, seed)
     similar_b = pairwise_ms_ssim(reference, scales, 2.0, pairs, seed)
 
+    def discrepancy(i: np.ndarray, j: np.ndarray) -> float:
+        return mmd(pooled, n, np.bincount(i, minlength=n), np.bincount(j, minlength=m))
+
     return VolumeScores(
         frechet=bootstrap(lambda i, j: frechet_distance(a[i], b[j]), n, m, draws=draws, seed=seed, method="centred"),
-        mmd=bootstrap(lambda i, j: _mmd(kernel, i, n + j), n, m, draws=draws, seed=seed),
+        mmd=bootstrap(discrepancy, n, m, draws=draws, seed=seed),
         ms_ssim=bootstrap(lambda i: mean_of_pairs(similar_a, i), n, draws=draws, seed=seed),
         ms_ssim_reference=bootstrap(lambda i: mean_of_pairs(similar_b, i), m, draws=draws, seed=seed),
         generated=n,
@@ -305,12 +220,3 @@ def _sweep(score: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray
     falling, hits = score[order], np.cumsum(truth[order])
     last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True)) if len(score) else np.array([], dtype=int)
     return falling[last], hits[last], last + 1, int(truth.sum())
-
-
-def _kernel(x: np.ndarray, bandwidth: float) -> np.ndarray:
-    return np.exp(-cdist(x, x, "sqeuclidean") / (2 * bandwidth**2))
-
-
-def _mmd(kernel: np.ndarray, i: np.ndarray, j: np.ndarray) -> float:
-    """Unbiased MMD^2 between rows i and j of the pooled kernel; a unit drawn twice is no pair with itself."""
-    return float(mean_of_pairs(kernel, i) + mean_of_pairs(kernel, j) - 2 * kernel[np.ix_(i, j)].mean())

@@ -38,6 +38,15 @@ def scan_sheet(rows: dict[str, Sequence[Volume]], width: float = 1.5, dpi: int =
     return _png(figure, dpi, top=1 - title / figure.get_figheight(), gap=title / width)
 
 
+def planes_sheet(data: np.ndarray, spacing: Sequence[float], dpi: int = 80) -> bytes:
+    """Axial, coronal and sagittal slice through the middle of a scan in [-1, 1], side by side on one scale."""
+    figure = Figure(figsize=(6, 2.2), facecolor="black")
+    for axis, plane, aspect in zip(figure.subplots(1, 3), orthogonal_slices(data), slice_aspects(spacing), strict=True):
+        axis.axis("off")
+        axis.imshow(plane, cmap="gray", vmin=-1, vmax=1, aspect=aspect)
+    return _png(figure, dpi, top=0.99)
+
+
 def slice_aspects(spacing: Sequence[float]) -> list[float]:
     """Height of a pixel over its width on each of the three planes of `orthogonal_slices`."""
     x, y, z = spacing

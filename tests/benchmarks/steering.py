@@ -17,8 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from medmol_diffusion.judging.bootstrap import Bootstrap
 from medmol_diffusion.molecules import MoleculeDiffusion
-from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
 from medmol_diffusion.molecules.properties import compute_columns
 from medmol_diffusion.progress import Bar
 

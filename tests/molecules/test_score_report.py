@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from medmol_diffusion.molecules.judge.cells import interval, number
-from medmol_diffusion.molecules.judge.score_report import ScoreTable, full_tables, rules_table
+from medmol_diffusion.judging.cells import interval, number
+from medmol_diffusion.judging.table import ScoreTable
+from medmol_diffusion.molecules.judge.score_report import full_tables, rules_table
 from medmol_diffusion.molecules.judge.strain import strain_scores
 from medmol_diffusion.molecules.molecule import Molecule
 from tests.molecules import geometries as known

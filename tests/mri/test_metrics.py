@@ -1,74 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from scipy.linalg import sqrtm
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import metrics
 from medmol_diffusion.mri.volume import Volume
-
-
-def gaussian(count: int, mean: np.ndarray, factor: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Draws whose sample mean and covariance are exactly `mean` and factor^T factor."""
-    x = np.random.default_rng(seed).standard_normal((count, len(mean)))
-    x -= x.mean(0)
-    x = x @ np.linalg.inv(np.linalg.cholesky(x.T @ x / (count - 1)).T)
-    return mean + x @ factor
-
-
-def test_frechet_distance_of_two_gaussians_is_the_closed_form() -> None:
-    rng = np.random.default_rng(3)
-    factor_a, factor_b = rng.standard_normal((2, 5, 5))
-    mean_a, mean_b = rng.standard_normal((2, 5))
-    cov_a, cov_b = factor_a.T @ factor_a, factor_b.T @ factor_b
-    expected = np.square(mean_a - mean_b).sum() + np.trace(cov_a + cov_b - 2 * np.real(sqrtm(cov_a @ cov_b)))
-    a, b = gaussian(40, mean_a, factor_a), gaussian(70, mean_b, factor_b, seed=1)
-    assert metrics.frechet_distance(a, b) == pytest.approx(expected, rel=1e-10)
-    assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-10)
-
-
-def test_frechet_distance_with_fewer_scans_than_features() -> None:
-    x = np.random.default_rng(0).standard_normal((6, 50))
-    assert metrics.frechet_distance(x, x) == pytest.approx(0, abs=1e-10)
-    assert metrics.frechet_distance(x, x + 2) == pytest.approx(50 * 4)
-    # One direction each, at right angles: no common part, so both variances count whole.
-    a, b = np.zeros((4, 50)), np.zeros((4, 50))
-    a[:, 0] = b[:, 1] = [-1, 1, -1, 1]
-    assert metrics.frechet_distance(a, b) == pytest.approx(8 / 3)
-
-
-def test_mmd_is_unbiased_and_sees_variance() -> None:
-    rng = np.random.default_rng(0)
-    same = [metrics.rbf_mmd(*rng.standard_normal((2, 20, 3)), bandwidth=2.0) for _ in range(300)]
-    assert abs(np.mean(same)) < 3 * np.std(same) / np.sqrt(300)
-    assert min(same) < 0
-    wider = [metrics.rbf_mmd(rng.standard_normal((20, 3)), 2 * rng.standard_normal((20, 3)), 2.0) for _ in range(50)]
-    assert np.mean(wider) > 10 * abs(np.mean(same))
-
-
-def test_mmd_is_the_sum_over_pairs() -> None:
-    rng = np.random.default_rng(1)
-    a, b = rng.standard_normal((4, 2)), rng.standard_normal((5, 2))
-    h = metrics.median_bandwidth(a, b)
-
-    def k(x: np.ndarray, y: np.ndarray) -> float:
-        return float(np.exp(-np.square(x - y).sum() / (2 * h * h)))
-
-    within_a = np.mean([k(a[i], a[j]) for i in range(4) for j in range(4) if i != j])
-    within_b = np.mean([k(b[i], b[j]) for i in range(5) for j in range(5) if i != j])
-    across = np.mean([k(x, y) for x in a for y in b])
-    assert metrics.rbf_mmd(a, b) == pytest.approx(within_a + within_b - 2 * across)
-
-
-def test_features_are_fixed_and_declared() -> None:
-    extractor = metrics.FeatureExtractor()
-    assert extractor.hash == metrics.FeatureExtractor().hash != metrics.FeatureExtractor(1).hash
-    x = torch.rand(3, 9, 16, 11, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    features = extractor.extract(x, batch=2)
-    assert features.shape == (3, 246)
-    np.testing.assert_allclose(extractor.extract(x[1:2]), features[1:2], atol=1e-5)
-    constant = extractor.extract(torch.full((1, 8, 8, 8), 0.25))
-    assert constant[0, -1] == pytest.approx(0.25)  # the low-pass keeps the mean
 
 
 def test_scores_tell_good_samples_from_blurred_and_repeated_ones() -> None:

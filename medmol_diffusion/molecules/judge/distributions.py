@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.judge.bootstrap import FEWEST, Bootstrap
-from medmol_diffusion.molecules.judge.cells import interval, number
+from medmol_diffusion.judging.bootstrap import FEWEST, Bootstrap
+from medmol_diffusion.judging.cells import interval, number
+from medmol_diffusion.judging.wasserstein import Transport
 from medmol_diffusion.molecules.judge.geometry import Geometry, Values, measure, type_name
-from medmol_diffusion.molecules.judge.wasserstein import Transport
 from medmol_diffusion.molecules.molecule import Molecule
 
 QUANTITIES: dict[str, tuple[str, str, float | None]] = {

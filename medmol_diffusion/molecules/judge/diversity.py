@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmol_diffusion.judging.bootstrap import Bootstrap
 from medmol_diffusion.molecules import chemistry
-from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
 from medmol_diffusion.molecules.metrics import Score
 from medmol_diffusion.molecules.molecule import Molecule
 

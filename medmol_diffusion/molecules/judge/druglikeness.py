@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from medmol_diffusion.molecules.judge.cells import number
+from medmol_diffusion.judging.cells import number
+from medmol_diffusion.judging.wasserstein import wasserstein
 from medmol_diffusion.molecules.judge.pool import each
 from medmol_diffusion.molecules.judge.strain import Figure, figure
-from medmol_diffusion.molecules.judge.wasserstein import wasserstein
 from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.molecules.properties import compute, known
 

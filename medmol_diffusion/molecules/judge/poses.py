@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
-from medmol_diffusion.molecules.judge.cells import interval, number
+from medmol_diffusion.judging.bootstrap import Bootstrap
+from medmol_diffusion.judging.cells import interval, number
 from medmol_diffusion.molecules.judge.pool import each
 from medmol_diffusion.molecules.molecule import Molecule
 

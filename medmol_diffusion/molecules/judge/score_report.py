@@ -1,16 +1,15 @@
 """The whole judgement of a set of molecules, as tables by one protocol that the terminal, JSON and HTML share."""
 
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.judging.cells import NONE, interval, number
+from medmol_diffusion.judging.table import ScoreTable, Stage
 from medmol_diffusion.molecules.hydrogens import missing_hydrogens
-from medmol_diffusion.molecules.judge.cells import NONE, interval, number
 from medmol_diffusion.molecules.judge.distributions import distances
 from medmol_diffusion.molecules.judge.diversity import distance_to_nearest, fingerprints, internal_diversity
 from medmol_diffusion.molecules.judge.druglikeness import property_columns, property_scores
@@ -27,24 +26,10 @@ REFERENCE_LIMIT = 10_000
 """How many of the reference, drawn at random, everything but novelty looks at."""
 POOL_PAYS = 100_000
 """Molecules from which on the rules are worth a second process, see verdict.verdicts."""
-Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""A progress bar of a title and a total, entered as the function that is told how many are done."""
 RULES = {
     "distances": "bonds read off the distances, rule 1 of EDM",
     "bonds": "the file's own bonds and charges, the corrected rule",
 }
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """A table of figures: its title, what it says in a few words, its header and rows, and the same for JSON."""
-
-    key: str
-    title: str
-    meaning: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    data: Any
 
 
 def as_judged(molecules: Sequence[Molecule], protocol: Protocol) -> list[Molecule]:

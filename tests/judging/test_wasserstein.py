@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from medmol_diffusion.molecules.judge.wasserstein import Transport, wasserstein
+from medmol_diffusion.judging.wasserstein import Transport, wasserstein
 
 
 def test_on_the_line_it_is_scipys_with_weights_too() -> None:

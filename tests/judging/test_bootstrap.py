@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from medmol_diffusion.molecules.judge.bootstrap import Bootstrap
+from medmol_diffusion.judging.bootstrap import Bootstrap
 
 
 def every(bootstrap: Bootstrap) -> np.ndarray:
@@ -23,7 +23,7 @@ def test_weights_are_the_same_wherever_they_are_asked_for_and_however_they_are_c
     whole = every(Bootstrap(50, draws=70, seed=3))
     np.testing.assert_array_equal(whole, every(Bootstrap(50, draws=70, seed=3)))
     assert not np.array_equal(whole, every(Bootstrap(50, draws=70, seed=4)))
-    monkeypatch.setattr("medmol_diffusion.molecules.judge.bootstrap._BLOCK", 600)
+    monkeypatch.setattr("medmol_diffusion.judging.bootstrap._BLOCK", 600)
     blocks = list(Bootstrap(50, draws=70, seed=3).weights())
     assert [len(block) for block in blocks] == [12] * 5 + [10]
     np.testing.assert_array_equal(whole, np.concatenate(blocks))

@@ -9,13 +9,13 @@ import numpy as np
 
 
 class Transport:
-    """W1 between one sample, whose items weigh what their molecule weighs, and a fixed reference sample.
+    """W1 between one sample, whose values weigh what their molecule or scan weighs, and a fixed reference sample.
 
     The values are sorted once; `distance` then costs one pass for each set of weights, which is what a bootstrap needs.
 
     Args:
         values: (n,) of the sample.
-        owner: (n,) int64, the molecule that each belongs to.
+        owner: (n,) int64, the molecule or scan that each belongs to.
         reference: (m,) values of the reference, each of weight 1 / m.
         period: the length of the circle, or None for the line.
 
@@ -38,7 +38,7 @@ class Transport:
         self._circular = period is not None
 
     def distance(self, weights: np.ndarray | None = None) -> float:
-        """W1 for weights (molecules,) >= 0, by default all 1, in the unit of the values; NaN where none has weight."""
+        """W1 for weights (items,) >= 0, by default all 1, in the unit of the values; NaN where none has weight."""
         drawn = np.ones(len(self._owner)) if weights is None else weights[self._owner]
         if (total := drawn.sum()) == 0:
             return float("nan")

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of whatever is measured on a set of molecules, by drawing whole molecules with replacement."""
+"""Bootstrap intervals of whatever is measured on a set of molecules or scans, by drawing them with replacement."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,21 +7,22 @@ import numpy as np
 
 _BLOCK = 2**21  # weights held at once
 FEWEST = 3
-"""Molecules from which on the spread of resamples says anything: those of one molecule are all alike, those of two of
-three kinds."""
+"""Items from which on the spread of resamples says anything: those of one item are all alike, those of two of three
+kinds."""
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """The draws of one set: its molecules resampled with replacement, the same draws for everything measured on it.
+    """The draws of one set: its items (molecules, scans) resampled with replacement, the same draws for all that is
+    measured on it.
 
-    A draw gives molecule m the weight w_m, how often it was drawn: w ~ Multinomial(size; 1/size, ..., 1/size), so that
+    A draw gives item m the weight w_m, how often it was drawn: w ~ Multinomial(size; 1/size, ..., 1/size), so that
     the weights of a draw add up to size. An interval is that of the percentiles over the draws (Efron 1979); of fewer
-    than FEWEST molecules there is none, and its limits are NaN.
+    than FEWEST items there is none, and its limits are NaN.
     Memory is flat: the weights follow from the seed and are made again, a block at a time, wherever they are needed.
 
     Attributes:
-        size: how many molecules there are.
+        size: how many items there are.
         draws: how many resamples.
         seed: of the draws; the same seed gives the same weights on every machine.
         level: how much of the distribution lies inside the interval.
@@ -56,34 +57,37 @@ class Bootstrap:
 
         Draws for which a number is NaN (nothing to divide by) are left out; NaN where all of them are.
         """
-        return self._limits(self._drawn(statistic))
+        return self.limits(self._drawn(statistic))
 
     def centred(self, value: float, statistic: Callable[[np.ndarray], float]) -> np.ndarray:
         r"""(2,) low and high of a distance, cut at 0: value + percentiles of $d_b - \bar d$ over the draws $d_b$.
 
         Every draw adds its own noise to a distance, which lifts all of them: only their spread about their mean counts.
         """
-        drawn = self._drawn(statistic)
+        return self.centred_limits(value, self._drawn(statistic))
+
+    def centred_limits(self, value: float, drawn: np.ndarray) -> np.ndarray:
+        """(2,) the same of draws (draws,) that were made elsewhere."""
         known = drawn[~np.isnan(drawn)]
-        return np.maximum(self._limits(drawn) - known.mean() + value, 0) if len(known) else np.full(2, np.nan)
+        return np.maximum(self.limits(drawn) - known.mean() + value, 0) if len(known) else np.full(2, np.nan)
 
     def ratio(self, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         r"""(2, ...) low and high of a ratio of sums $\sum_m w_m\,part_m / \sum_m w_m\,whole_m$.
 
-        part and whole are (size,), or (size, K) for K ratios at once; a mean over molecules has a whole of ones.
+        part and whole are (size,), or (size, K) for K ratios at once; a mean over items has a whole of ones.
         Draws whose whole is 0 are left out.
         """
         part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
         sums = [(block @ part, block @ whole) for block in self.weights()]
         parts, wholes = (np.concatenate(column) for column in zip(*sums, strict=True))
-        return self._limits(np.divide(parts, wholes, out=np.full_like(parts, np.nan), where=wholes > 0))
+        return self.limits(np.divide(parts, wholes, out=np.full_like(parts, np.nan), where=wholes > 0))
 
     def fraction(self, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         r"""(2, ...) low and high of ratios whose parts lie within their wholes, 0 <= part_m <= whole_m, as in `ratio`.
 
         Where the whole set is counted, or nothing of it, every draw agrees and the percentiles have no width, however
-        few the molecules. There the exact binomial limit of n molecules takes their place: low = a^{1/n}, or
-        high = 1 - a^{1/n}, with a = (1 - level) / 2 (Clopper and Pearson 1934). n counts the molecules of whole > 0.
+        few the items. There the exact binomial limit of n items takes their place: low = a^{1/n}, or
+        high = 1 - a^{1/n}, with a = (1 - level) / 2 (Clopper and Pearson 1934). n counts the items of whole > 0.
         """
         limits = self.ratio(part, whole)
         count = np.count_nonzero(whole, axis=0)
@@ -98,9 +102,45 @@ class Bootstrap:
     def _drawn(self, statistic: Callable[[np.ndarray], np.ndarray | float]) -> np.ndarray:
         return np.array([statistic(row) for block in self.weights() for row in block], dtype=np.float64)
 
-    def _limits(self, drawn: np.ndarray) -> np.ndarray:
+    def limits(self, drawn: np.ndarray) -> np.ndarray:
+        """(2, ...) low and high of what was drawn, (draws, ...): the percentiles of `level`, NaN left out."""
         tail = (1 - self.level) / 2
         known = ~np.isnan(drawn).all(axis=0) & (self.size >= FEWEST)
         limits = np.full((2, *drawn.shape[1:]), np.nan)
         limits[:, known] = np.nanquantile(drawn[:, known], [tail, 1 - tail], axis=0)
         return limits
+
+
+@dataclass(frozen=True)
+class TwoSets:
+    """The draws of two sets that are resampled apart: for distances whose reference is a sample too.
+
+    Attributes:
+        first, second: how many items each has; an interval needs FEWEST of both.
+        draws, seed, level: as of Bootstrap.
+    """
+
+    first: int
+    second: int
+    draws: int = 200
+    seed: int = 0
+    level: float = 0.95
+
+    def interval(self, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray | float]) -> np.ndarray:
+        """(2, ...) low and high of a statistic of weights (first,) and (second,); see Bootstrap.interval."""
+        return self._smaller.limits(self._drawn(statistic))
+
+    def centred(self, value: float, statistic: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
+        """(2,) low and high of a distance, whose spread alone counts; see Bootstrap.centred."""
+        return self._smaller.centred_limits(value, self._drawn(statistic))
+
+    @property
+    def _smaller(self) -> Bootstrap:
+        return Bootstrap(min(self.first, self.second), self.draws, self.seed, self.level)
+
+    def _drawn(self, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray | float]) -> np.ndarray:
+        sides = [
+            (row for block in Bootstrap(size, self.draws, self.seed + (side << 32)).weights() for row in block)
+            for side, size in enumerate((self.first, self.second))
+        ]
+        return np.array([statistic(a, b) for a, b in zip(*sides, strict=True)], dtype=np.float64)

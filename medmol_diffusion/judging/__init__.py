@@ -1,0 +1,1 @@
+"""What the judges of both domains share: bootstrap intervals, Wasserstein distances, tables and their cells."""
