@@ -98,7 +98,6 @@ def volume_config(folder: Path) -> dict[str, Any]:
         "class_path": "medmol_diffusion.mri.VolumeDiffusion",
         "init_args": {
             "shape": SHAPE,
-            "haar_levels": 2,
             "spacing": 6.0,
             "network": network,
             "gamma_mean": 0.0,  # most training where shapes are decided, not where noise is

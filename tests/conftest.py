@@ -48,7 +48,10 @@ model:
     class_path: medmol_diffusion.mri.VolumeDiffusion
     init_args:
       shape: [8, 8, 8]
-      haar_levels: 1
+      first_stage:
+        class_path: medmol_diffusion.mri.HaarStage
+        init_args:
+          levels: 1
       network:
         class_path: medmol_diffusion.mri.UNet3D
         init_args: {channels_in: 16, channels_out: 16, channels: [8, 8], blocks: 1}

@@ -95,6 +95,6 @@ sys.meta_path.insert(0, Block())
 import medmol_diffusion.cli, medmol_diffusion.molecules, medmol_diffusion.mri
 from medmol_diffusion.molecules import chemistry, data, features, model, molecule, size
 from medmol_diffusion.molecules.networks import egnn
-from medmol_diffusion.mri import anomaly, first_stage, unet, volume
+from medmol_diffusion.mri import anomaly, first_stages, unet, volume
 """
     )

@@ -82,7 +82,7 @@ def validate(options: argparse.Namespace) -> None:
             options.method,
             options.conditional,
         )
-    baseline = validate_baseline(model, data, split, options.limit)
+    baseline = validate_baseline(model, data, split, options.limit, options.seed)
     console.print(bound_table(model, bound, baseline))
     left_out = getattr(data, "left_out", 0)
     if left_out:

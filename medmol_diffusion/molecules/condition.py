@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medmol_diffusion.core import Streams
-from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.dataset import MoleculeDataset
 from medmol_diffusion.molecules.molecule import MoleculeBatch
+from medmol_diffusion.training.questions import Questions
 
 Asked = Mapping[str, float | Sequence[float]]
 """Of every property that is asked for: one value for all molecules, or one for each; NaN asks nothing."""
@@ -19,19 +18,10 @@ FAR = 5.0
 """Standard deviations from the mean of the training molecules, beyond which a value asked for is warned of."""
 
 
-class Conditioning(nn.Module):
-    """Questions to a model: Q of them, each one property, or, the last one, the composition.
+class Conditioning(Questions):
+    """Questions to a model of molecules: each one property, or, the last one, the composition.
 
-    Values are the raw numbers v (B, V): one for every property and, of the composition, the number of atoms of every
-    element; NaN where nothing is asked. The network reads
-
-        [(v - mean) / std where asked, else 0;  1 for every question asked, else 0],   V + Q numbers,
-
-    with mean and std of the training molecules. Nothing asked is all zeros, which is the unconditional model.
-
-    In training nothing is asked of a molecule with probability ``dropout``, and of the others every question is left
-    out with probability ``dropout`` by itself: one network is the unconditional model, that of every single question
-    and that of all together (classifier-free guidance, Ho & Salimans 2022).
+    Values (B, V) are one number for every property and, of the composition, the number of atoms of every element.
 
     Args:
         properties: names of the columns.
@@ -42,30 +32,14 @@ class Conditioning(nn.Module):
         ValueError: there is no question, one comes twice, or dropout is no probability below 1.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, properties: Sequence[str], elements: Sequence[int] = (), dropout: float = 0.15) -> None:
-        super().__init__()
         if not properties and not elements:
             raise ValueError("a condition needs a question: name properties, or elements for the composition")
         if len(set(properties)) < len(properties):
             raise ValueError(f"properties name a column twice: {', '.join(properties)}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"condition_dropout = {dropout} must be a probability, 0 or more and below 1")
-        self.properties, self.elements, self.dropout = tuple(properties), tuple(elements), dropout
-        self.register_buffer("mean", torch.zeros(len(properties) + len(elements)))
-        self.register_buffer("std", torch.ones(len(properties) + len(elements)))
-
-    @property
-    def questions(self) -> tuple[str, ...]:
-        """Their names."""
-        return (*self.properties, *(("composition",) if self.elements else ()))
-
-    @property
-    def size(self) -> int:
-        """V + Q, the condition_size of a network."""
-        return len(self.mean) + len(self.questions)
+        composition = {"composition": len(elements)} if elements else {}
+        super().__init__({**dict.fromkeys(properties, 1), **composition}, dropout)
+        self.properties, self.elements = tuple(properties), tuple(elements)
 
     def fit(self, data: MoleculeDataset) -> None:
         """Measure mean and std on the molecules that have a value; a property all of them share has std 1.
@@ -132,27 +106,3 @@ class Conditioning(nn.Module):
                 )
             values[:, len(self.properties) :] = torch.as_tensor(counts, dtype=torch.float64)
         return values
-
-    def leave_out(self, values: Tensor, generator: Randomness) -> Tensor:
-        """(B, V) values as training asks them, NaN where a question is left out."""
-        shape = (len(values), len(self.questions) + 1)
-        if isinstance(generator, Streams):
-            u = torch.stack([generator.uniform() for _ in range(shape[1])], -1)
-        else:
-            u = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
-        out = (u < self.dropout).to(values.device)
-        return values.masked_fill(self._spread(out[:, 1:] | out[:, :1]), torch.nan)
-
-    def encode(self, values: Tensor) -> Tensor:
-        """(B, V) values -> (B, V + Q), what a network reads."""
-        present = values.isfinite()
-        standard = torch.where(present, (values - self.mean) / self.std, 0.0)
-        flags = [present[:, place] for place in range(len(self.properties))]
-        if self.elements:
-            flags.append(present[:, len(self.properties)])
-        return torch.cat([standard, torch.stack(flags, -1)], -1).to(self.mean.dtype)
-
-    def _spread(self, questions: Tensor) -> Tensor:
-        """(B, Q) of the questions -> (B, V) of their values."""
-        places = [min(place, len(self.properties)) for place in range(len(self.mean))]
-        return questions[:, places]

@@ -20,6 +20,7 @@ from medmol_diffusion.core import (
     Product,
     Schedule,
     Stepper,
+    Streams,
     UniformTime,
     Weighting,
     X,
@@ -194,16 +195,16 @@ class MoleculeDiffusion(DiffusionModel):
             self.conditioning.fit(data.train)
         self.data_std.fill_(data.train.position_std())
 
-    def training_condition(self, batch: MoleculeBatch, generator: Randomness) -> Tensor | None:
-        """[B, C] the molecules' own values as the network reads them, questions left out by ``generator``."""
+    def training_example(self, batch: MoleculeBatch, generator: Randomness) -> tuple[Product, Tensor, Tensor | None]:
+        """The condition is [B, C] the molecules' own values as the network reads them, questions left out at random."""
+        space, x = self.encode(batch)
         if self.conditioning is None:
-            return None
-        return self.conditioning.encode(self.conditioning.leave_out(self.conditioning.of(batch), generator))
+            return space, x, None
+        return space, x, self.conditioning.encode(self.conditioning.leave_out(self.conditioning.of(batch), generator))
 
     def loss(self, batch: MoleculeBatch, generator: Randomness) -> Tensor:
         """[B] weighted squared error of the positions per degree of freedom, plus the cross-entropy of an element."""
-        space, x = self.encode(batch)
-        condition = self.training_condition(batch, generator)
+        space, x, condition = self.training_example(batch, generator)
         prediction, eps, gamma_derivative = draw(self.denoiser, self.levels, space, x, generator, condition)
         error = self.error(prediction, x, eps, self.weighting, gamma_derivative)
         return error + schedule_loss(self.levels, prediction, x, eps, gamma_derivative)
@@ -237,7 +238,7 @@ class MoleculeDiffusion(DiffusionModel):
             error = error + (self.bond_weight if name == "bonds" else self.element_weight) * divergence
         return error
 
-    def observed(self, batch: "MoleculeBatch | Molecule | Sequence[Molecule]") -> Observed:
+    def observed(self, batch: "MoleculeBatch | Molecule | Sequence[Molecule]", seed: int = 0) -> Observed:
         """What -log p(molecule) reads, of a batch, molecules or one molecule, and its own term size = -log p(N).
 
         Positions count 3 (N - 1) degrees of freedom. With T = 1000 the bound is the recipe of EDM (Hoogeboom et al.
@@ -258,15 +259,17 @@ class MoleculeDiffusion(DiffusionModel):
         space, x, data = self.layout.encode(batch)
         size = -self.size.log_prob(batch.num_atoms)
         terms = {"log_volume": torch.zeros_like(size), "size": size}
-        return Observed(space, x, self.layout.observation(), data, batch.index, terms)
+        return Observed(space, x, self.layout.observation(), data, Streams(seed, batch.index), terms)
 
-    def observed_with_condition(self, batch: "MoleculeBatch | Molecule | Sequence[Molecule]") -> Observed:
+    def observed_with_condition(
+        self, batch: "MoleculeBatch | Molecule | Sequence[Molecule]", seed: int = 0
+    ) -> Observed:
         """What -log p(molecule | its own properties and composition) reads; a value that is missing is not told.
 
         p(N) stands in for p(N | properties). A composition says N, and the size term is zero.
         """
         conditioning, batch = self.known_conditioning(), self._batch(batch)
-        seen = self.observed(batch)
+        seen = self.observed(batch, seed)
         terms = seen.terms | ({"size": torch.zeros_like(seen.terms["size"])} if conditioning.elements else {})
         return replace(seen, condition=conditioning.encode(conditioning.of(batch)), terms=terms)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from medmol_diffusion.mri.anomaly import METHODS, AnomalyDetector, Detection
 from medmol_diffusion.mri.batch import VolumeBatch
-from medmol_diffusion.mri.first_stage import Haar
+from medmol_diffusion.mri.first_stages.haar_stage import HaarStage
 from medmol_diffusion.mri.model import VolumeDiffusion
 from medmol_diffusion.mri.monai_model import MonaiDiffusion
 from medmol_diffusion.mri.monai_schedule import MonaiSchedule
@@ -19,7 +19,7 @@ __all__ = [
     "METHODS",
     "AnomalyDetector",
     "Detection",
-    "Haar",
+    "HaarStage",
     "MonaiDiffusion",
     "MonaiSchedule",
     "PhantomData",

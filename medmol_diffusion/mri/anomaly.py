@@ -40,6 +40,7 @@ def partial(model: VolumeDiffusion, batch: VolumeBatch, seed: int, repeats: int 
         batch.mask.repeat(repeats, 1, 1, 1, 1),
         batch.index.repeat(repeats),
         batch.names * repeats,
+        batch.covariates * repeats,
     )
     streams = Streams(seed, torch.arange(repeats * len(batch)))
     restored = model.restore(copies, -0.09, steps, streams, "ancestral")

@@ -1,10 +1,12 @@
 """VolumeBatch: scans as a model takes them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from medmol_diffusion.mri.table import Row
 
 
 @dataclass
@@ -16,16 +18,24 @@ class VolumeBatch:
         mask: (B, 1, X, Y, Z) bool, the voxels that count: those of the scan's own grid. Padding (data -1) does not.
         index: (B,) int64, the place of each scan in its data set.
         names: the file of each scan, so that a fault can name it.
+        covariates: what a table knows of each scan, column -> text; empty without a table.
     """
 
     data: Tensor
     mask: Tensor
     index: Tensor
     names: list[str]
+    covariates: list[Row] = field(default_factory=list)
 
     def to(self, device: torch.device | str, **options: Any) -> "VolumeBatch":
         data, mask, index = (tensor.to(device, **options) for tensor in (self.data, self.mask, self.index))
-        return VolumeBatch(data, mask, index, self.names)
+        return replace(self, data=data, mask=mask, index=index)
+
+    def take(self, rows: Tensor) -> "VolumeBatch":
+        """Some of the scans."""
+        places = rows.tolist()
+        names, covariates = [self.names[i] for i in places], [self.covariates[i] for i in places if self.covariates]
+        return VolumeBatch(self.data[rows], self.mask[rows], self.index[rows], names, covariates)
 
     def __len__(self) -> int:
         return len(self.data)

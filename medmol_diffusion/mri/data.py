@@ -42,8 +42,12 @@ class Scans:
         return cls(bins, np.stack([scan.box for scan in prepared]), names, subjects, [{} for _ in names])
 
 
+Example = tuple[Tensor, Tensor, int, str, Row]
+"""(data, mask, index, name, covariates)"""
+
+
 class VolumeSet(Dataset):
-    """Some of the scans, as examples (data, mask, index, name). `self[i]` is as read, `self[epoch, i]` is augmented.
+    """Some of the scans, as examples. `self[i]` is as read, `self[epoch, i]` is augmented.
 
     `covariates[i]` is what the table knows of scan i: column -> text, without what is missing.
     """
@@ -60,7 +64,7 @@ class VolumeSet(Dataset):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Tensor, int, str]:
+    def __getitem__(self, key: int | tuple[int, int]) -> Example:
         epoch, i = key if isinstance(key, tuple) else (None, key)
         # The same centres as transforms.from_bins, rounded once from float64.
         data = (self.bins[i].double() * (2 / (self.levels - 1)) - 1).float()[None]
@@ -69,7 +73,7 @@ class VolumeSet(Dataset):
         mask[:, x0:x1, y0:y1, z0:z1] = True
         if self.augmentation is not None and epoch is not None:
             data, mask = self.augmentation(data, mask, self.levels, epoch, i)
-        return data, mask, i, self.names[i]
+        return data, mask, i, self.names[i], self.covariates[i]
 
 
 class EpochSampler(DistributedSampler):
@@ -82,9 +86,9 @@ class EpochSampler(DistributedSampler):
         return ((self.epoch, int(index)) for index in super().__iter__())
 
 
-def collate(examples: list[tuple[Tensor, Tensor, int, str]]) -> VolumeBatch:
-    data, mask, index, names = zip(*examples, strict=True)
-    return VolumeBatch(torch.stack(data), torch.stack(mask), torch.tensor(index), list(names))
+def collate(examples: Sequence[Example]) -> VolumeBatch:
+    data, mask, index, names, covariates = zip(*examples, strict=True)
+    return VolumeBatch(torch.stack(data), torch.stack(mask), torch.tensor(index), list(names), list(covariates))
 
 
 class VolumeModule(pl.LightningDataModule, ABC):

@@ -1,9 +1,7 @@
-"""VolumeDiffusion: the cosine spectrum, the Haar first stage, the network and the core, composed."""
+"""VolumeDiffusion: a first stage, a network, what is known of a scan, and the core, composed."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,75 +13,73 @@ from medmol_diffusion.core import (
     LinearGamma,
     NetworkDenoiser,
     NormalGamma,
-    Preconditioned,
     Schedule,
+    Space,
     Stepper,
     Streams,
     UniformTime,
     denoising_loss,
     stepper_named,
 )
+from medmol_diffusion.core.guidance import Interval
 from medmol_diffusion.core.noise import Randomness
-from medmol_diffusion.core.observation import DiscretizedGaussian
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.batch import VolumeBatch
-from medmol_diffusion.mri.first_stage import Haar
+from medmol_diffusion.mri.covariates import Asked, Covariates
+from medmol_diffusion.mri.first_stages.first_stage import FirstStage
+from medmol_diffusion.mri.first_stages.haar_stage import HaarStage
+from medmol_diffusion.mri.generation import EXTENTS, Generator
+from medmol_diffusion.mri.known import Known
 from medmol_diffusion.mri.network import VolumeNetwork
-from medmol_diffusion.mri.region import known_voxels
-from medmol_diffusion.mri.spectrum import CosineSpace, Spectrum
-from medmol_diffusion.mri.transforms import Grid, Prepared
+from medmol_diffusion.mri.task import Task
+from medmol_diffusion.mri.transforms import Grid
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.training.model import DiffusionModel, Observed
 from medmol_diffusion.training.solver import Guide, Solver
 
 if TYPE_CHECKING:
-    from medmol_diffusion.mri.data import VolumeData
+    from medmol_diffusion.mri.data import VolumeData, VolumeSet
 
 SHRINKAGE = 4
 """The mean of a voxel leans on that of all voxels as if so many more scans had it there."""
-EXTENTS = 64
-"""How many sizes of training scans a model remembers; samples draw theirs from them."""
 
 
 class VolumeDiffusion(DiffusionModel):
-    """Diffusion of scans with an exact likelihood in voxel space.
-
-    A scan v in [-1, 1] becomes the state x = C(v - m): m is the training mean of each voxel, C the orthonormal cosine
-    transform of the scan's own box, so that log|det| = 0, padding is not counted, and p(data | z_0) is a discretised
-    Gaussian for every voxel. In this basis the second moments of scans are diagonal, or nearly. The network's output
-    is read as the residual of the best linear denoiser, frequency by frequency: a network that outputs zero is the
-    Wiener filter of the training scans' spectrum, and its bound is the code length of the Gaussian with that spectrum.
-    The network itself sees the whitened scan in the wavelet channels of the Haar first stage.
+    """Diffusion of scans with a likelihood in voxel space: exact bookkeeping with the Haar first stage, the bound of
+    the autoencoder and the diffusion together with the KL one.
 
     gamma_0 is a resolution: far below the bin width w the bound pays for digits the data do not have (0.43 nats a
     voxel at sigma_0 = 0.17 w, gamma_0 = -13.3 for 256 levels), at sigma_0 = 0.86 w, the default, 0.003.
 
     Args:
-        shape: voxels of a scan, multiples of 2^haar_levels.
-        haar_levels: depth of the wavelet packet that the network works on; 0 works on voxels.
+        shape: voxels of a scan, multiples of the first stage's factor.
+        first_stage: between scans and states; HaarStage(2) when left out.
         intensity_levels: grey levels of the data on [-1, 1].
-        network: a 3-D network from 2 x 8^haar_levels channels to as many; a UNet3D of its default size when left out.
+        network: a 3-D network from the first stage's channels, and those of given images, to the first stage's; a
+            UNet3D of its default size when left out.
         schedule: gamma(t) of the bound, of sampling, and of the training noise levels; linear when left out.
         weighting: of the squared error, a name in core.WEIGHTINGS; "simple" with the linear schedule is the bound.
         gamma_mean, gamma_std: training noise levels gamma ~ N(mean, std^2) instead, cut to the schedule.
         spacing: voxel size of the model's grid in mm: scans to be examined are resampled to it, samples carry it.
+        task: what is given of a scan that is to be made; nothing when left out.
+        covariates: what the model can be asked for: columns of the table beside the scans, each with the words that it
+            may hold, or null for numbers.
+        condition_dropout: the probability of leaving out a covariate in training.
 
     Raises:
-        InputError: the shape is not a multiple of 2^haar_levels, the network has other channels, or an unknown
-            weighting.
+        InputError: the shape is not a multiple of the factor, the network has other channels, or an unknown weighting.
     """
 
     unit = "nats per scan; every voxel of the scan's own grid counts, padding does not"
     default_draws = 16
-    baseline_name = "Gaussian of the training scans' mean and spectrum"
     data_mean: Tensor
     extents: Tensor
 
     def __init__(
         self,
         shape: list[int],
-        haar_levels: int = 2,
+        first_stage: FirstStage | None = None,
         intensity_levels: int = 256,
         network: nn.Module | None = None,
         schedule: Schedule | None = None,
@@ -91,24 +87,33 @@ class VolumeDiffusion(DiffusionModel):
         gamma_mean: float | None = None,
         gamma_std: float = 3.0,
         spacing: float = 1.0,
+        task: Task | None = None,
+        covariates: dict[str, list[str] | None] | None = None,
+        condition_dropout: float = 0.15,
     ) -> None:
         super().__init__()
-        first_stage = Haar(haar_levels)
+        first_stage = HaarStage() if first_stage is None else first_stage
         factor = first_stage.factor
         if len(shape) != 3 or any(size < factor or size % factor for size in shape):
-            raise InputError(f"shape {shape} must be three multiples of {factor} for {haar_levels} Haar levels")
+            raise InputError(f"shape {shape} must be three multiples of {factor} for this first stage")
         if weighting not in WEIGHTINGS:
             raise InputError(f"unknown weighting '{weighting}': choose one of {', '.join(WEIGHTINGS)}")
         self.grid = Grid((shape[0], shape[1], shape[2]), spacing, levels=intensity_levels)
-        channels = 2 * first_stage.channels(1)
-        network = UNet3D(channels, channels) if network is None else network
-        if isinstance(network, UNet3D) and (network.channels_in, network.channels_out) != (channels, channels):
-            raise InputError(
-                f"the network takes {network.channels_in} channels and gives {network.channels_out}: for haar_levels "
-                f"{haar_levels} set channels_in and channels_out to {channels}"
-            )
-        self.network = VolumeNetwork(network, first_stage)
-        self.spectrum = Spectrum()
+        self.task = task
+        self.covariates = Covariates(covariates, condition_dropout) if covariates else None
+        images, numbers = 0 if task is None else task.channels, 0 if self.covariates is None else self.covariates.size
+        channels_in, channels_out = first_stage.channels_in + images * factor**3, first_stage.channels_out
+        if network is None:
+            network = UNet3D(channels_in, channels_out, embedding_dim=numbers)
+        if isinstance(network, UNet3D):
+            for name, has, needs in (
+                ("channels_in", network.channels_in, channels_in),
+                ("channels_out", network.channels_out, channels_out),
+                ("embedding_dim", network.embedding_dim, numbers),
+            ):
+                if has != needs:
+                    raise InputError(f"the network has {name} {has}: set it to {needs} for this model")
+        self.network = VolumeNetwork(network, first_stage, images)
         self.schedule = LinearGamma(-10.0, 10.0) if schedule is None else schedule
         self.weighting = WEIGHTINGS[weighting]()
         self.levels = (
@@ -118,13 +123,33 @@ class VolumeDiffusion(DiffusionModel):
         self.register_buffer("extents", torch.tensor(shape).repeat(EXTENTS, 1))
 
     @property
+    def first_stage(self) -> FirstStage:
+        """Between scans and states."""
+        return self.network.first_stage
+
+    @property
     def denoiser(self) -> NetworkDenoiser:
-        """The network, read as the residual F of the Wiener filter of the spectrum."""
-        return NetworkDenoiser(self.network, Preconditioned(self.spectrum))
+        """The network, its output read as the first stage says."""
+        return NetworkDenoiser(self.network, self.first_stage.parameterization())
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        return () if self.covariates is None else self.covariates.questions
+
+    @property
+    def baseline_name(self) -> str:  # type: ignore[override]
+        return self.first_stage.baseline_name
 
     @property
     def vocabulary(self) -> dict[str, Any]:
-        return {"shape": list(self.grid.shape), "intensity_levels": self.grid.levels, "spacing": self.grid.spacing}
+        return {
+            "shape": list(self.grid.shape),
+            "intensity_levels": self.grid.levels,
+            "spacing": self.grid.spacing,
+            "first_stage": type(self.first_stage).__name__,
+            "task": type(self.task).__name__,
+            "questions": self.questions,
+        }
 
     def open_data(self, path: str, skip: bool = False) -> "VolumeData":
         """All scans of a folder, on the model's grid. What a grid cannot hold is cropped, not skipped: ``skip`` raises
@@ -136,30 +161,58 @@ class VolumeDiffusion(DiffusionModel):
         grid = self.grid
         return VolumeData(path, list(grid.shape), spacing=grid.spacing, levels=grid.levels, validation=0.0, test=0.0)
 
+    def open_conditional_data(self, path: str, skip: bool = False) -> "VolumeData":
+        self.known_covariates()
+        return self.open_data(path, skip)
+
+    def known_covariates(self) -> Covariates:
+        """Raises InputError where the model knows none."""
+        if self.covariates is None:
+            raise InputError("the model can be asked for nothing: train one with model.covariates")
+        return self.covariates
+
     def prepare(self, data: Any) -> None:
-        """Measure the mean of each voxel, the spectrum and the sizes of the training scans."""
-        scans = data.train
+        """Measure on the training scans: their sizes, the mean of each voxel round the task's guess, what the first
+        stage, the covariates and the given images need to know."""
+        scans: VolumeSet = data.train
         self._check_shape(scans[0][0])
+        if self.covariates is not None:
+            self.covariates.fit(scans.covariates)
+        if self.task is not None:
+            for batch in _each(scans):
+                self.task.fit(batch, Streams(0, batch.index))
+            self.task.fitted()
         count, total = torch.zeros(2, *self.data_mean.shape, dtype=torch.float64)
         extents = []
-        for values, mask, *_ in (scans[i] for i in range(len(scans))):
-            count += mask
-            total += values * mask
-            extents.append(_extent(mask[0]))
+        for batch in _each(scans):
+            count += batch.mask[0]
+            guess = 0.0 if self.task is None else self.task.guess(self._images(batch), batch.mask)[0]
+            total += (batch.data[0] - guess) * batch.mask[0]
+            extents.append(_extent(batch.mask[0, 0]))
         self.data_mean.copy_((total + SHRINKAGE * total.sum() / count.sum()) / (count + SHRINKAGE))
-        self.spectrum.fit(self._state(scans[i][0][None], scans[i][1][None]) for i in range(len(scans)))
+        if self.network.images is not None:
+            self.network.images.fit(self._images(batch) for batch in _each(scans))
+        self.first_stage.fit((batch, self.known(batch, Streams(0, batch.index)).guess) for batch in _each(scans))
         sizes = torch.stack(extents)
         sizes = sizes[sizes.prod(1).argsort()]
         self.extents.copy_(sizes[torch.linspace(0, len(sizes) - 1, EXTENTS).round().long()])
 
-    def encode(self, batch: VolumeBatch) -> tuple[CosineSpace, Tensor]:
-        """(space, clean state x).
+    def _images(self, batch: VolumeBatch) -> Tensor:
+        assert self.task is not None
+        return self.task.given(batch, Streams(0, batch.index))
 
-        Raises:
-            InputError: the scans are not on the model's grid.
-        """
+    def known(self, batch: VolumeBatch, randomness: Randomness) -> Known:
+        """What is given of whole scans, without covariates; regions and the like are drawn by ``randomness``."""
         self._check_shape(batch.data)
-        return self._state(batch.data, batch.mask)
+        return self.given(None if self.task is None else self.task.given(batch, randomness), batch.mask)
+
+    def given(self, images: Tensor | None, mask: Tensor) -> Known:
+        """What follows from given images [B, K, X, Y, Z]; of a model without a task, None."""
+        mean = self.data_mean.expand(len(mask), -1, -1, -1, -1)
+        if self.task is None or images is None:
+            return Known(mean)
+        images = images.to(self.data_mean)
+        return Known(self.task.guess(images, mask) + mean, images)
 
     def _check_shape(self, data: Tensor) -> None:
         if tuple(data.shape[-3:]) != self.grid.shape:
@@ -168,42 +221,36 @@ class VolumeDiffusion(DiffusionModel):
                 "give data.shape and model.model.shape the same sizes"
             )
 
-    def _state(self, data: Tensor, mask: Tensor) -> tuple[CosineSpace, Tensor]:
-        space = CosineSpace(mask)
-        return space, space.encode(data.to(self.data_mean) - self.data_mean)
-
-    def decode(self, x: Tensor, space: CosineSpace) -> Tensor:
-        """A state -> scans [B, 1, X, Y, Z] in the units of the data; the mean outside what is counted."""
-        return space.decode(x) + self.data_mean
+    def training_example(self, batch: VolumeBatch, generator: Randomness) -> tuple[Space, Tensor, Known]:
+        known = self.known(batch, generator)
+        space, x = self.first_stage.encode(batch, known.guess, generator)
+        if self.covariates is not None:
+            values = self.covariates.of(batch.covariates).to(x.device)
+            known = known.asked(self.covariates.encode(self.covariates.leave_out(values, generator)))
+        return space, x, known
 
     def loss(self, batch: VolumeBatch, generator: Randomness) -> Tensor:
-        """[B] weighted squared error per counted voxel."""
-        space, x = self.encode(batch)
-        return denoising_loss(self.denoiser, self.levels, self.weighting, space, x, generator)
+        """[B] squared error per counted voxel, weighted."""
+        space, x, known = self.training_example(batch, generator)
+        return denoising_loss(self.denoiser, self.levels, self.weighting, space, x, generator, known)
 
-    def observed(self, batch: VolumeBatch) -> Observed:
-        """What -log p(scan) reads; bits_per_dim is bits per counted voxel, exact bookkeeping in voxel space."""
-        space, x = self.encode(batch)
-        observation = DiscretizedGaussian(self.grid.levels, partial(self.decode, space=space))
-        terms = {"log_volume": torch.zeros_like(space.dim())}
-        return Observed(space, x, observation, (batch.data, batch.mask), batch.index, terms)
+    def observed(self, batch: VolumeBatch, seed: int = 0) -> Observed:
+        """What -log p(scan), or -log p(scan | images) of a task, reads; bits_per_dim is bits per counted voxel."""
+        streams = Streams(seed, batch.index)
+        known = self.known(batch, streams)
+        seen = self.first_stage.observed(batch, known.guess, self.grid.levels, streams)
+        dim = batch.mask.flatten(1).sum(1)
+        return Observed(seen.space, seen.x, seen.observation, seen.data, streams, seen.terms, known, dim)
 
-    def baseline(self, batch: VolumeBatch) -> Tensor:
-        r"""[B] nats of the Gaussian with the mean and the spectrum of the training scans.
+    def observed_with_condition(self, batch: VolumeBatch, seed: int = 0) -> Observed:
+        """The same given the scans' own covariates besides."""
+        covariates, seen = self.known_covariates(), self.observed(batch, seed)
+        numbers = covariates.encode(covariates.of(batch.covariates).to(self.device))
+        return replace(seen, condition=seen.condition.asked(numbers))
 
-        Data on bin centres have no density, so they are spread evenly over their bins, of width w, before it is taken:
-        $\sum_k \tfrac12 [(x_k^2 + w^2/12) / \lambda_k + \log 2 \pi \lambda_k] - \log w$ with
-        $\lambda_k = s_k^2 + w^2/12$ is its mean over the spreading, and an upper bound on the code length of the grey
-        levels.
-        """
-        space, x = self.encode(batch)
-        width = 2 / (self.grid.levels - 1)
-        spread = width**2 / 12
-        variance = self.spectrum(space).double().square() + spread
-        nats = 0.5 * ((x.double().square() + spread) / variance + (2 * math.pi * variance).log()) - math.log(width)
-        return space.sum(nats)
+    def baseline(self, batch: VolumeBatch, seed: int = 0) -> Tensor | None:
+        return self.first_stage.baseline(batch, self.known(batch, Streams(seed, batch.index)).guess, self.grid.levels)
 
-    @torch.no_grad()
     def sample(
         self,
         count: int,
@@ -214,6 +261,9 @@ class VolumeDiffusion(DiffusionModel):
         batch_size: int = 4,
         progress: Callable[[int], None] | None = None,
         guide: Guide | None = None,
+        covariates: Asked | None = None,
+        guidance: float = 1.0,
+        interval: Interval | None = None,
     ) -> list[Volume]:
         """Generate scans, each of the size of a training scan. Scan i depends on (seed, i) alone, not on its batch.
 
@@ -226,30 +276,17 @@ class VolumeDiffusion(DiffusionModel):
             batch_size: scans at a time.
             progress: called with the number of scans finished, after every batch.
             guide: wraps the model's denoiser (core.Autoguidance, core.Classifier, ...).
+            covariates: what to ask for: column -> one value for all scans, or one for each.
+            guidance: scale of classifier-free guidance (core.ClassifierFree); 1 is the conditional model.
+            interval: levels (gamma_low, gamma_high) inside which guidance holds.
 
         Raises:
-            InputError: count is below 1, an unknown sampler or spacing, or a spacing that the schedule does not have.
+            InputError: count is below 1, an unknown sampler or spacing, a spacing that the schedule does not have, a
+                covariate that the model does not know, guidance to nothing, or a model of a task.
         """
-        if count < 1:
-            raise InputError(f"count is how many scans to generate: at least 1, not {count}")
-        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide)
-        streams = Streams(seed, torch.arange(count))
-        extents = self.extents.cpu()[(streams.uniform() * EXTENTS).long()].tolist()
+        generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
+        return generator.sample(count, covariates)
 
-        def solve(rows: Tensor, streams: Streams) -> Tensor:
-            mask = torch.stack([centred_box(extents[row], self.grid.shape) for row in rows.tolist()])[:, None]
-            space = CosineSpace(mask.to(self.device))
-            return self._scans(solver.sample(space, torch.empty(space.shape, device=self.device), streams), space)
-
-        note = {"sampler": str(sampler), "steps": str(steps), "seed": str(seed)}
-        return [
-            self.to_volume(scan, {**note, "index": str(i)}).crop_or_pad(extent)
-            for i, (scan, extent) in enumerate(
-                zip(_in_batches(streams, solve, batch_size, progress), extents, strict=True)
-            )
-        ]
-
-    @torch.no_grad()
     def vary(
         self,
         volumes: Sequence[Volume],
@@ -261,9 +298,12 @@ class VolumeDiffusion(DiffusionModel):
         batch_size: int = 4,
         progress: Callable[[int], None] | None = None,
         guide: Guide | None = None,
+        covariates: Asked | None = None,
+        guidance: float = 1.0,
+        interval: Interval | None = None,
     ) -> list[Volume]:
         """Scans like the given ones, on their own grids and in their own units: each noised to t = strength and sampled
-        from there (core.edit).
+        from there (core.edit). A scan of another site comes out more like the training scans: harmonisation.
 
         Args:
             volumes: scans of any size and orientation.
@@ -273,21 +313,11 @@ class VolumeDiffusion(DiffusionModel):
         The rest as for ``sample``.
 
         Raises:
-            InputError: no scans, a strength outside (0, 1], or an unknown sampler or spacing.
+            InputError: no scans, a strength outside (0, 1], or what ``sample`` raises.
         """
-        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide, strength)
-        prepared = self._prepare(volumes)
+        generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
+        return generator.vary(volumes, strength, covariates)
 
-        def solve(rows: Tensor, streams: Streams) -> Tensor:
-            space, x = self.encode(self._batch(prepared, rows))
-            return self._scans(solver.vary(space, x, streams), space)
-
-        note = {"sampler": str(sampler), "steps": str(steps), "seed": str(seed), "strength": str(strength)}
-        streams = Streams(seed, torch.arange(len(volumes)))
-        found = _in_batches(streams, solve, batch_size, progress)
-        return [_on_own_grid(*triple, note) for triple in zip(found, prepared, volumes, strict=True)]
-
-    @torch.no_grad()
     def inpaint(
         self,
         volumes: Sequence[Volume],
@@ -301,6 +331,9 @@ class VolumeDiffusion(DiffusionModel):
         batch_size: int = 4,
         progress: Callable[[int], None] | None = None,
         guide: Guide | None = None,
+        covariates: Asked | None = None,
+        guidance: float = 1.0,
+        interval: Interval | None = None,
     ) -> list[Volume]:
         """Generate a region of each scan anew (core.inpaint); every other voxel comes out as it was, to the last bit.
 
@@ -314,31 +347,24 @@ class VolumeDiffusion(DiffusionModel):
 
         Raises:
             InputError: no scans, not one region for each, a region of another shape or type, empty, of the whole scan,
-                or beyond the model's grid; or an unknown sampler or spacing.
+                or beyond the model's grid; or what ``sample`` raises.
         """
-        if len(regions) != len(volumes):
-            raise InputError(f"{len(regions)} regions are given for {len(volumes)} scans: give one for each")
-        solver = Solver.named(self.denoiser, self.schedule, steps, sampler, spacing, guide)
-        prepared = self._prepare(volumes)
-        known = torch.stack(
-            [
-                torch.from_numpy(known_voxels(volume, region, scan))[None]
-                for volume, region, scan in zip(volumes, regions, prepared, strict=True)
-            ]
-        )
+        generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
+        return generator.inpaint(volumes, regions, resamples, jump, covariates)
 
-        def solve(rows: Tensor, streams: Streams) -> Tensor:
-            space, x = self.encode(self._batch(prepared, rows))
-            return self._scans(solver.inpaint(space, x, known[rows].to(x.device), streams, resamples, jump), space)
-
-        note = {"sampler": str(sampler), "steps": str(steps), "seed": str(seed), "resamples": str(resamples)}
-        streams = Streams(seed, torch.arange(len(volumes)))
-        found = _in_batches(streams, solve, batch_size, progress)
-        new = [_on_own_grid(*triple, note) for triple in zip(found, prepared, volumes, strict=True)]
-        return [
-            replace(scan, data=np.where(region, scan.data, volume.data))
-            for scan, region, volume in zip(new, regions, volumes, strict=True)
-        ]
+    def _generator(
+        self,
+        steps: int,
+        sampler: str | Stepper,
+        seed: int,
+        spacing: str,
+        batch_size: int,
+        progress: Callable[[int], None] | None,
+        guide: Guide | None,
+        guidance: float,
+        interval: Interval | None,
+    ) -> Generator:
+        return Generator(self, steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
 
     @torch.no_grad()
     def restore(self, batch: VolumeBatch, gamma: float, steps: int, streams: Streams, sampler: str = "ddim") -> Tensor:
@@ -346,25 +372,15 @@ class VolumeDiffusion(DiffusionModel):
 
         ``steps`` = 0 is a single network call, E[v | z] at ``gamma``.
         """
-        space, x = self.encode(batch)
+        known = self.known(batch, streams)
+        space, x = self.first_stage.encode(batch, known.guess, streams)
         gammas = torch.linspace(gamma, self.schedule.gamma_0, steps + 1, dtype=torch.float64)
         solver = Solver(self.denoiser, stepper_named(sampler), gammas)
-        return self._scans(solver.vary(space, x, streams), space)
+        return self.scans(solver.vary(space, x, streams, known), space, known)
 
-    def _scans(self, x_hat: Tensor, space: CosineSpace) -> Tensor:
+    def scans(self, x_hat: Tensor, space: Space, known: Known) -> Tensor:
         """Scans [B, 1, X, Y, Z] of denoised states, clipped to [-1, 1]."""
-        return self.decode(x_hat, space).clamp(-1, 1)
-
-    def _prepare(self, volumes: Sequence[Volume]) -> list[Prepared]:
-        if not volumes:
-            raise InputError("no scans are given: at least one is needed to start from")
-        return [self.grid.prepare(volume) for volume in volumes]
-
-    def _batch(self, prepared: list[Prepared], rows: Tensor) -> VolumeBatch:
-        chosen = [prepared[row] for row in rows.tolist()]
-        data = torch.stack([torch.from_numpy(scan.volume.data)[None] for scan in chosen])
-        mask = torch.stack([torch.from_numpy(scan.mask)[None] for scan in chosen])
-        return VolumeBatch(data, mask, rows, [""] * len(chosen)).to(self.device)
+        return self.first_stage.decode(x_hat, space, known.guess).clamp(-1, 1)
 
     def to_volume(self, data: np.ndarray, provenance: dict[str, str]) -> Volume:
         """A scan on the model's grid, its centre at the origin of the scanner's millimetres."""
@@ -373,32 +389,11 @@ class VolumeDiffusion(DiffusionModel):
         return Volume(data.astype(np.float32), affine, provenance)
 
 
-def _in_batches(
-    streams: Streams,
-    solve: Callable[[Tensor, Streams], Tensor],
-    batch_size: int,
-    progress: Callable[[int], None] | None,
-) -> list[np.ndarray]:
-    """Scans [X, Y, Z], one for each stream; ``solve`` takes (rows, streams) to scans [B, 1, X, Y, Z]."""
-    found: list[np.ndarray] = []
-    for rows in torch.arange(len(streams)).split(batch_size):
-        found.extend(solve(rows, streams.take(rows))[:, 0].cpu().numpy())
-        if progress is not None:
-            progress(len(found))
-    return found
+def _each(scans: "VolumeSet") -> Iterator[VolumeBatch]:
+    """Every scan as it was read, a batch of one."""
+    from medmol_diffusion.mri.data import collate
 
-
-def _on_own_grid(data: np.ndarray, prepared: Prepared, own: Volume, note: dict[str, str]) -> Volume:
-    """A scan on the model's grid, [X, Y, Z] in [-1, 1], on the grid and in the units of the one it was made from."""
-    scan = replace(prepared.volume, data=prepared.intensities(data), provenance={**own.provenance, **note})
-    return scan.resample(like=own, value=prepared.window[0])
-
-
-def centred_box(extent: list[int], shape: tuple[int, int, int]) -> Tensor:
-    """bool [X, Y, Z]: a box of ``extent`` voxels where Grid.prepare puts a scan of that size."""
-    mask = torch.zeros(shape, dtype=torch.bool)
-    mask[tuple(slice((n - e) // 2, (n - e) // 2 + e) for e, n in zip(extent, shape, strict=True))] = True
-    return mask
+    return (collate([scans[i]]) for i in range(len(scans)))
 
 
 def _extent(mask: Tensor) -> Tensor:

@@ -51,18 +51,26 @@ class Observed:
         x: [B, ...] the clean states.
         observation: p(data | z_0).
         data: what ``observation`` reads.
-        index: [B] the examples' places in the whole set; with a seed they fix the noise.
+        streams: the examples' random numbers, fixed by a seed and their places in the whole set; where the state is
+            drawn itself, that has been done.
         terms: the domain's own terms, nats.
         condition: what the examples are known to be, for a model of p(x | condition); None for p(x).
+        dim: [B] degrees of freedom of the data, where the state has others.
     """
 
     space: Space
     x: Tensor
     observation: Observation
     data: Any
-    index: Tensor
+    streams: Streams
     terms: dict[str, Tensor]
     condition: Any = None
+    dim: Tensor | None = None
+
+    def complete(self, found: Elbo, **settings: float) -> Elbo:
+        """What the core says of the state, as what it says of the data."""
+        found = found.with_terms(**self.terms)
+        return replace(found, settings=found.settings | settings, dim=found.dim if self.dim is None else self.dim)
 
 
 class DiffusionModel(nn.Module, ABC):
@@ -117,13 +125,9 @@ class DiffusionModel(nn.Module, ABC):
         raise InputError(f"a {type(self).__name__} without a condition has one likelihood only, p(x)")
 
     @abstractmethod
-    def encode(self, batch: Any) -> tuple[Space, Tensor]:
-        """(space, clean state x [B, ...])."""
-
-    def training_condition(self, batch: Any, generator: Randomness) -> Any:
-        """What the network is told of the batch in training, some of it left out at random; None without a
-        condition."""
-        return None
+    def training_example(self, batch: Any, generator: Randomness) -> tuple[Space, Tensor, Any]:
+        """(space, clean state x [B, ...], what the network is told of the batch in training: None without a
+        condition). What is left to chance, which questions are left out for example, is drawn by ``generator``."""
 
     @abstractmethod
     def loss(self, batch: Any, generator: Randomness) -> Tensor:
@@ -149,8 +153,7 @@ class DiffusionModel(nn.Module, ABC):
         The model learns the ``steps`` transitions of its own sampler (core.distillation_loss, Salimans & Ho 2022), with
         the weight that does not vanish at pure noise.
         """
-        space, x = self.encode(batch)
-        condition = self.training_condition(batch, generator)
+        space, x, condition = self.training_example(batch, generator)
         prediction, x_target, eps_target = draw_transition(
             self.denoiser, teacher.denoiser, self.schedule, steps, substeps, space, x, generator, condition
         )
@@ -211,14 +214,14 @@ class DiffusionModel(nn.Module, ABC):
                 raise InputError(f"{name} has {field} {theirs}, the model {value}: give the model the same")
 
     @abstractmethod
-    def observed(self, batch: Any) -> Observed:
-        """What a likelihood of the batch needs to know.
+    def observed(self, batch: Any, seed: int = 0) -> Observed:
+        """What a likelihood of the batch needs to know; ``seed`` with each example's index fixes its noise.
 
         Raises:
             InputError: an example that the model gives no likelihood.
         """
 
-    def observed_with_condition(self, batch: Any) -> Observed:
+    def observed_with_condition(self, batch: Any, seed: int = 0) -> Observed:
         """The same of p(x | condition), the condition being the examples' own values of ``questions``.
 
         Raises:
@@ -251,8 +254,7 @@ class DiffusionModel(nn.Module, ABC):
         steps = self.default_transitions if transitions is None else transitions
         if draws is None and not steps:
             raise InputError("the exact sum is over T transitions: give steps, 1000 for example")
-        seen = self._seen(batch, conditional)
-        streams = Streams(seed, seen.index)
+        seen = self._seen(batch, conditional, seed)
         found = elbo(
             self.denoiser,
             self.schedule,
@@ -260,13 +262,12 @@ class DiffusionModel(nn.Module, ABC):
             seen.x,
             seen.observation,
             seen.data,
-            streams,
+            seen.streams,
             steps,
             draws,
             seen.condition,
         )
-        settings = found.settings | {"exact": float(draws is None), "conditional": float(conditional)}
-        return replace(found.with_terms(**seen.terms), settings=settings)
+        return seen.complete(found, exact=float(draws is None), conditional=float(conditional))
 
     @torch.no_grad()
     def nll(
@@ -310,24 +311,22 @@ class DiffusionModel(nn.Module, ABC):
             )
         if method == "bound":
             return self.elbo(batch, steps, draws, seed, conditional)
-        seen = self._seen(batch, conditional)
+        seen = self._seen(batch, conditional, seed)
         place = (self.denoiser, self.schedule, seen.space, seen.x, seen.observation, seen.data)
-        streams = Streams(seed, seen.index)
         if method == "iwae":
             transitions = steps or self.default_transitions or IWAE_TRANSITIONS
-            found = iwae(*place, streams, transitions, draws, seen.condition)
+            found = iwae(*place, seen.streams, transitions, draws, seen.condition)
         else:
             solver = FixedGrid(steps or FLOW_STEPS)
-            found = probability_flow_nll(*place, streams, draws, probes=1, solver=solver, condition=seen.condition)
-        settings = found.settings | {"conditional": float(conditional)}
-        return replace(found.with_terms(**seen.terms), settings=settings)
+            found = probability_flow_nll(*place, seen.streams, draws, probes=1, solver=solver, condition=seen.condition)
+        return seen.complete(found, conditional=float(conditional))
 
-    def _seen(self, batch: Any, conditional: bool) -> Observed:
-        return self.observed_with_condition(batch) if conditional else self.observed(batch)
+    def _seen(self, batch: Any, conditional: bool, seed: int) -> Observed:
+        return self.observed_with_condition(batch, seed) if conditional else self.observed(batch, seed)
 
-    def baseline(self, batch: Any) -> Tensor | None:
-        """[B] nats of ``baseline_name``, on the same data and the same degrees of freedom as ``elbo``; None without
-        one."""
+    def baseline(self, batch: Any, seed: int = 0) -> Tensor | None:
+        """[B] nats of ``baseline_name``, on the same data, the same degrees of freedom and, what is drawn of them, by
+        the same seed as ``elbo``; None without one."""
         return None
 
     @classmethod

@@ -93,11 +93,11 @@ def validate_model(
 
 @torch.no_grad()
 def validate_baseline(
-    model: DiffusionModel, data: pl.LightningDataModule, split: str, limit: int | None = None
+    model: DiffusionModel, data: pl.LightningDataModule, split: str, limit: int | None = None, seed: int = 0
 ) -> Tensor | None:
     """[examples] nats of the model's baseline on what validate_model looks at, in its order; None without one."""
     loader = data.evaluation_dataloader(split, chosen(data, split, limit))  # type: ignore[attr-defined]
-    found = [model.baseline(batch.to(model.device)) for batch in loader]
+    found = [model.baseline(batch.to(model.device), seed) for batch in loader]
     known = [nats for nats in found if nats is not None]
     return torch.cat(known).cpu() if known else None
 

@@ -26,7 +26,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import Molecule, MoleculeDiffusion
 from medmol_diffusion.molecules.metrics import score_molecules
 from medmol_diffusion.mri import Volume, VolumeDiffusion
-from medmol_diffusion.mri.first_stage import Haar
+from medmol_diffusion.mri.first_stages.haar import Haar
 from medmol_diffusion.mri.metrics import score_volumes
 from medmol_diffusion.mri.transforms import common_grid
 from medmol_diffusion.training.model import DiffusionModel

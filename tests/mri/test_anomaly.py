@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri import AnomalyDetector, UNet3D, Volume, VolumeDiffusion
+from medmol_diffusion.mri import AnomalyDetector, HaarStage, UNet3D, Volume, VolumeDiffusion
 from medmol_diffusion.mri.anomaly import METHODS, Detection, postprocess, scan_score
 from medmol_diffusion.mri.evaluation import evaluate
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
@@ -31,8 +31,8 @@ def head(bright: tuple[int, int, int] | None = None) -> Volume:
 @pytest.fixture(scope="module")
 def model() -> VolumeDiffusion:
     torch.manual_seed(0)
-    made = VolumeDiffusion([16, 16, 16], haar_levels=1, network=UNet3D(16, 16, [8], 1), spacing=4.0)
-    made.spectrum.std.fill_(0.3)
+    made = VolumeDiffusion([16, 16, 16], HaarStage(1), network=UNet3D(16, 16, [8], 1), spacing=4.0)
+    made.first_stage.spectrum.std.fill_(0.3)
     made.data_mean.fill_(-0.3)
     return made.eval()
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from medmol_diffusion.core import GRIDS, STEPPERS, WEIGHTINGS, Autoguidance, Classifier, Space, Streams, alpha
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri import UNet3D, Volume, VolumeBatch, VolumeDiffusion
+from medmol_diffusion.mri import HaarStage, UNet3D, Volume, VolumeBatch, VolumeDiffusion
 from medmol_diffusion.mri.data import collate
-from medmol_diffusion.mri.model import centred_box
+from medmol_diffusion.mri.generation import centred_box
 from medmol_diffusion.mri.spectrum import CosineSpace
 from medmol_diffusion.mri.transforms import quantise
 
@@ -25,7 +25,7 @@ class Scans:
         self.mask = centred_box(extent, shape)[None]
         values = quantise(0.1 + std * draw.standard_normal((count, 1, *shape)))
         self.data = torch.where(self.mask, torch.from_numpy(values), -1.0)
-        self.train = [(scan, self.mask, i, "") for i, scan in enumerate(self.data)]
+        self.train = [(scan, self.mask, i, "", {}) for i, scan in enumerate(self.data)]
 
     def batch(self) -> VolumeBatch:
         count = len(self.data)
@@ -34,7 +34,14 @@ class Scans:
 
 def tiny(shape: list[int], levels: int = 1) -> VolumeDiffusion:
     channels = 2 * 8**levels
-    return VolumeDiffusion(shape, haar_levels=levels, network=UNet3D(channels, channels, [8], 1)).eval()
+    return VolumeDiffusion(shape, HaarStage(levels), network=UNet3D(channels, channels, [8], 1)).eval()
+
+
+def encoded(model: VolumeDiffusion, batch: VolumeBatch) -> tuple[CosineSpace, torch.Tensor]:
+    streams = Streams(0, batch.index)
+    space, x = model.first_stage.encode(batch, model.known(batch, streams).guess, streams)
+    assert isinstance(space, CosineSpace)
+    return space, x
 
 
 @pytest.mark.parametrize("extent", [[16, 16, 16], [12, 9, 16]])
@@ -45,7 +52,7 @@ def test_bits_per_dim_of_white_gaussian_scans_are_their_code_length(extent: list
     scans = Scans(8, (16, 16, 16), extent)
     model = tiny([16, 16, 16], levels)
     model.data_mean.fill_(0.1)
-    model.spectrum.std.fill_(0.2)
+    model.first_stage.spectrum.std.fill_(0.2)
     bound = model.elbo(scans.batch(), draws=48, seed=0)
     exact = math.log2(0.2 * math.sqrt(2 * math.pi * math.e) * 255 / 2)
     bits, error = bound.summary()["bits_per_dim"]
@@ -59,7 +66,7 @@ def test_bits_per_dim_of_the_flow_are_the_code_length_of_white_gaussian_scans() 
     scans = Scans(6, (8, 8, 8), [8, 7, 6])
     model = tiny([8, 8, 8])
     model.data_mean.fill_(0.1)
-    model.spectrum.std.fill_(0.2)
+    model.first_stage.spectrum.std.fill_(0.2)
     found = model.nll(scans.batch(), "flow", steps=20, draws=2)
     values = scans.data[:, scans.mask]
     spread = 0.2**2 + (2 / 255) ** 2 / 12
@@ -76,7 +83,7 @@ def test_the_importance_weighted_bound_of_scans_is_the_discrete_one_less_what_th
     scans = Scans(24, (4, 4, 4), [4, 4, 3])
     model = tiny([4, 4, 4])
     model.data_mean.fill_(0.1)
-    model.spectrum.std.fill_(0.2)
+    model.first_stage.spectrum.std.fill_(0.2)
     found, bound = model.nll(scans.batch(), "iwae", steps=25, draws=4), model.elbo(scans.batch(), 25, None)
     difference = found.total - found.terms["importance"] - bound.total
     error = difference.std().item() / 24**0.5
@@ -95,7 +102,7 @@ def test_bits_per_dim_of_an_untrained_model_are_the_code_length_of_the_spectrum(
     noise = torch.randn(120, *shape, 1, generator=torch.Generator().manual_seed(0))
     scans = Scans(120, shape, list(shape))
     scans.data = torch.from_numpy(quantise(space.decode(std[..., None] * noise).numpy()))
-    scans.train = [(scan, scans.mask, i, "") for i, scan in enumerate(scans.data)]
+    scans.train = [(scan, scans.mask, i, "", {}) for i, scan in enumerate(scans.data)]
     model = tiny(list(shape), 1)
     model.prepare(scans)
     batch = collate(scans.train[:24])
@@ -115,7 +122,7 @@ def test_the_map_of_the_bound_lies_on_the_voxels_and_sums_to_the_diffusion_term(
     scans.data[0, 0, 5, 9, 3] = 1.0
     model = tiny([16, 16, 16])
     model.data_mean.fill_(0.1)
-    model.spectrum.std.fill_(0.05)
+    model.first_stage.spectrum.std.fill_(0.05)
     bound = model.elbo(scans.batch(), draws=64)
     assert bound.map is not None
     assert bound.map.shape == scans.data.shape
@@ -127,10 +134,10 @@ def test_the_map_of_the_bound_lies_on_the_voxels_and_sums_to_the_diffusion_term(
 
 def test_a_gain_of_the_network_multiplies_the_wavelet_coefficients() -> None:
     model = tiny([8, 8, 8])
-    space, x = model.encode(Scans(2, (8, 8, 8), [8, 8, 6]).batch())
+    space, x = encoded(model, Scans(2, (8, 8, 8), [8, 8, 6]).batch())
 
     class Gain(nn.Module):
-        def forward(self, h: torch.Tensor, gamma: torch.Tensor, condition: None) -> torch.Tensor:
+        def forward(self, h: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:
             return torch.cat([torch.zeros_like(h[:, :8]), torch.full_like(h[:, 8:], 0.5)], 1)
 
     model.network.network = Gain()
@@ -149,7 +156,7 @@ def test_the_bound_does_not_depend_on_the_batch() -> None:
 def test_what_is_not_counted_stays_out_of_the_state() -> None:
     scans = Scans(2, (8, 8, 8), [8, 4, 8])
     model = tiny([8, 8, 8])
-    space, x = model.encode(scans.batch())
+    space, x = encoded(model, scans.batch())
     torch.testing.assert_close(space.project(x), x)
     eps = space.noise(x, Streams(0, torch.arange(2)))
     voxels = space.decode(eps)
@@ -213,20 +220,20 @@ def test_no_scans_are_refused() -> None:
 
 
 def test_a_network_of_other_channels_is_refused_with_the_right_number() -> None:
-    with pytest.raises(InputError, match="channels_in and channels_out to 16"):
-        VolumeDiffusion([16, 16, 16], haar_levels=1, network=UNet3D(8, 16, [8], 1))
+    with pytest.raises(InputError, match="channels_in 8: set it to 16"):
+        VolumeDiffusion([16, 16, 16], HaarStage(1), network=UNet3D(8, 16, [8], 1))
 
 
 def test_a_shape_that_does_not_divide_is_refused_with_the_multiple() -> None:
     with pytest.raises(InputError, match="multiples of 4"):
-        VolumeDiffusion([16, 18, 16], haar_levels=2)
+        VolumeDiffusion([16, 18, 16], HaarStage(2))
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_every_weighting_trains(weighting: str) -> None:
     torch.manual_seed(0)
     scans = Scans(2, (8, 8, 8), [8, 7, 8])
-    model = VolumeDiffusion([8, 8, 8], haar_levels=1, network=UNet3D(16, 16, [8], 1), weighting=weighting)
+    model = VolumeDiffusion([8, 8, 8], HaarStage(1), network=UNet3D(16, 16, [8], 1), weighting=weighting)
     model.prepare(scans)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
     before = {name: value.clone() for name, value in model.named_parameters()}
@@ -261,7 +268,7 @@ def regions() -> list[np.ndarray]:
 def small() -> VolumeDiffusion:
     made = tiny([8, 8, 8])
     made.data_mean.fill_(0.1)
-    made.spectrum.std.fill_(0.3)
+    made.first_stage.spectrum.std.fill_(0.3)
     return made
 
 
@@ -282,8 +289,8 @@ def test_inpainting_sees_the_voxels_beside_the_region() -> None:
     """Scans of one grey value each under a spectrum of low frequencies alone: the region takes the value round it."""
     made = tiny([8, 8, 8])
     made.data_mean.fill_(0.0)
-    made.spectrum.std.fill_(0.01)
-    made.spectrum.std[:6, :6, :6] = 10.0
+    made.first_stage.spectrum.std.fill_(0.01)
+    made.first_stage.spectrum.std[:6, :6, :6] = 10.0
     draw = np.random.default_rng(0)
     bright, dark = (Volume(np.clip(level + 0.01 * draw.standard_normal((8, 8, 8)), -1, 1), np.eye(4))
                     for level in (0.7, -0.7))  # fmt: skip

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.first_stage import Haar
+from medmol_diffusion.mri.first_stages.haar import Haar
 
 LEVELS = 3
 """Haar levels of the shipped extractor."""

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.first_stage import Haar
+from medmol_diffusion.mri.first_stages.haar import Haar
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 

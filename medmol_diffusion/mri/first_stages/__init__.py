@@ -1,0 +1,1 @@
+"""First stages: from scans to the states that are diffused, and back."""

@@ -1,0 +1,48 @@
+"""What a model is told of a scan that is to be made."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of B scans, as a network reads it.
+
+    Attributes:
+        guess: (B, 1, X, Y, Z) what the first stage begins with: the mean of the training scans, or what a task makes of
+            the images.
+        images: (B, K, X, Y, Z) given images, on the model's grid; None of a model without a task.
+        numbers: (B, V + Q) covariates as Covariates.encode has them; None of a model without any.
+        tokens: (B, L, D) a sequence of embeddings, of a report for example; None of a model without any.
+        token_mask: (B, L) bool, which of the tokens are there.
+    """
+
+    guess: Tensor
+    images: Tensor | None = None
+    numbers: Tensor | None = None
+    tokens: Tensor | None = None
+    token_mask: Tensor | None = None
+
+    def plain(self) -> "Known":
+        """The same with nothing asked, the images aside: what stands for no condition in classifier-free guidance."""
+        return replace(
+            self,
+            numbers=None if self.numbers is None else self.numbers * 0,
+            token_mask=None if self.token_mask is None else self.token_mask & False,
+        )
+
+    def take(self, rows: Tensor) -> "Known":
+        """Those of some scans."""
+        return replace(
+            self, **{name: value[rows.to(value.device)] for name, value in vars(self).items() if value is not None}
+        )
+
+    def asked(self, numbers: Tensor | None) -> "Known":
+        """The same with covariates."""
+        return replace(self, numbers=numbers)
+
+    def to(self, device: torch.device) -> "Known":
+        """The same on a device."""
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items() if value is not None})
