@@ -1,0 +1,29 @@
+"""The two small parts that every layer of the U-Net has: a norm that keeps the layout, and a start at zero."""
+
+import math
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation in 8 groups, or as many as divide the channels, out in channels_last_3d.
+
+    On a GPU torch's kernel answers in the other layout, and every convolution after it would follow.
+    """
+
+    def __init__(self, channels: int, affine: bool = True) -> None:
+        super().__init__(math.gcd(channels, 8), channels, affine=affine)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return super().forward(h).contiguous(memory_format=torch.channels_last_3d)
+
+
+def zero(module: Module) -> Module:
+    """The module with all its weights at zero, so that what it is added to starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
