@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medmol_diffusion.mri.attention import Attention, CrossAttention, Tokens
-from medmol_diffusion.mri.layer import GroupNorm, zero
+from medmol_diffusion.mri.layer import Conv3d, GroupNorm, zero
 
 
 class Block(nn.Module):
@@ -26,11 +26,11 @@ class Block(nn.Module):
     def __init__(self, channels: int, embedding_dim: int, dropout: float, attention: bool, token_dim: int) -> None:
         super().__init__()
         self.norm_in = GroupNorm(channels)
-        self.conv_in = nn.Conv3d(channels, channels, 3, padding=1)
+        self.conv_in = Conv3d(channels, channels, 3, padding=1)
         self.modulation = nn.Linear(embedding_dim, 2 * channels)
         self.norm_out = GroupNorm(channels, affine=False)  # the modulation is its affine map
         self.dropout = nn.Dropout(dropout)
-        self.conv_out = zero(nn.Conv3d(channels, channels, 3, padding=1))
+        self.conv_out = zero(Conv3d(channels, channels, 3, padding=1))
         self.attention = Attention(channels) if attention else None
         self.cross_attention = CrossAttention(channels, token_dim) if token_dim else None
 

@@ -1,4 +1,4 @@
-"""The two small parts that every layer of the U-Net has: a norm that keeps the layout, and a start at zero."""
+"""What every layer of the U-Net is made of: convolutions and norms that keep the layout, and a start at zero."""
 
 import math
 from typing import TypeVar
@@ -7,6 +7,13 @@ import torch
 from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+class Conv3d(nn.Conv3d):
+    """A convolution that answers in channels_last_3d, which the kernel that torch takes for small inputs does not."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return super().forward(h).contiguous(memory_format=torch.channels_last_3d)
 
 
 class GroupNorm(nn.GroupNorm):

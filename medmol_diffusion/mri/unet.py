@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.attention import Tokens
 from medmol_diffusion.mri.block import Block
-from medmol_diffusion.mri.layer import GroupNorm, zero
+from medmol_diffusion.mri.layer import Conv3d, GroupNorm, zero
 from medmol_diffusion.mri.noise_embedding import NoiseEmbedding
 
 
@@ -92,15 +92,15 @@ class UNet3D(nn.Module):
             return nn.ModuleList(Block(channels[level], width, dropout, attention[level], tokens) for _ in range(count))
 
         pairs = list(pairwise(channels))
-        self.stem = nn.Conv3d(channels_in, channels[0], 3, padding=1)
+        self.stem = Conv3d(channels_in, channels[0], 3, padding=1)
         self.down = nn.ModuleList(stage(level, blocks) for level in range(len(pairs)))
-        self.reduce = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
+        self.reduce = nn.ModuleList(Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.middle = stage(-1, 2 * blocks)
-        self.expand = nn.ModuleList(nn.Conv3d(coarse, fine, 1, bias=False) for fine, coarse in pairs)
-        self.skip = nn.ModuleList(nn.Conv3d(fine, fine, 1) for fine, _ in pairs)
+        self.expand = nn.ModuleList(Conv3d(coarse, fine, 1, bias=False) for fine, coarse in pairs)
+        self.skip = nn.ModuleList(Conv3d(fine, fine, 1) for fine, _ in pairs)
         self.up = nn.ModuleList(stage(level, blocks) for level in range(len(pairs)))
         self.norm = GroupNorm(channels[0])
-        self.head = zero(nn.Conv3d(channels[0], channels_out, 3, padding=1))
+        self.head = zero(Conv3d(channels[0], channels_out, 3, padding=1))
 
     def forward(
         self,
@@ -118,7 +118,6 @@ class UNet3D(nn.Module):
         size = x.shape[2:]
         condition, context = self._embed(gamma, embedding), self._tokens(tokens, token_mask)
         h = self.stem(_pad(x, self.multiple).contiguous(memory_format=torch.channels_last_3d))
-        h = h.contiguous(memory_format=torch.channels_last_3d)  # one input channel fits both layouts: insist
 
         skips = []
         for stage, reduce in zip(self.down, self.reduce, strict=True):
