@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medmol_diffusion.mri.attention import Attention, CrossAttention, Tokens
-from medmol_diffusion.mri.layer import Conv3d, GroupNorm, zero
+from medmol_diffusion.mri.layer import Conv3d, GroupNorm, without_autocast, zero
 
 
 class Block(nn.Module):
@@ -36,7 +36,7 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, embedding: Tensor, tokens: Tokens | None) -> Tensor:
         # Under autocast too the gain is made in the weights' precision, and rounded once, with the activations.
-        with torch.autocast(h.device.type, enabled=False):
+        with without_autocast(h.device):
             scale, shift = self.modulation(embedding)[:, :, None, None, None].chunk(2, dim=1)
             gain = 1 + scale
         f = self.norm_out(self.conv_in(F.silu(self.norm_in(h))))

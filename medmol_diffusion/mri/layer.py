@@ -1,6 +1,7 @@
-"""What every layer of the U-Net is made of: convolutions and norms that keep the layout, and a start at zero."""
+"""What every layer of the U-Net is made of: convolutions and norms that keep the layout, precision, a start at zero."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -27,6 +28,13 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, h: Tensor) -> Tensor:
         return super().forward(h).contiguous(memory_format=torch.channels_last_3d)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Inside, numbers keep the precision of the weights; devices that know no autocast, meta for one, need nothing."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def zero(module: Module) -> Module:

@@ -101,6 +101,15 @@ def stepper(network: nn.Module, case: Case, device: str) -> Callable[[], None]:
     return step
 
 
+def flops(name: str, case: Case) -> int:
+    """Floating-point operations of forward and backward, counted on tensors without content."""
+    network = build(name, case, "meta")
+    with FlopCounterMode(display=False) as counter:
+        x = torch.empty(case.batch, case.channels_in, *case.size, device="meta")
+        network(x, torch.empty(case.batch, device="meta")).sum().backward()
+    return counter.get_total_flops()
+
+
 def peak_mib(name: str, case: Case, device: str) -> float:
     """MiB of three steps at their peak, in this process."""
     if name == "monai":
@@ -132,11 +141,9 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, dict[str, floa
     steps = {name: stepper(network, case, options.device) for name, network in networks.items()}
     found: dict[str, dict[str, float]] = {}
     for name, step in steps.items():
-        with FlopCounterMode(display=False) as flops:
-            stepper(build(name, case, options.device), case, options.device)()
         step()
         weights = sum(parameter.numel() for parameter in networks[name].parameters())
-        found[name] = {"weights": weights, "flops": flops.get_total_flops(), "seconds": float("inf")}
+        found[name] = {"weights": weights, "flops": flops(name, case), "seconds": float("inf")}
     for _ in range(options.rounds):
         for name, step in steps.items():
             start = clock()

@@ -76,11 +76,12 @@ def test_compiled_it_gives_the_same_and_is_compiled_once_for_all_batches() -> No
     options = {"attention": [True], "embedding_dim": 4, "token_dim": 5}
     network, counter = awake(channels=[8], **options), CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(network, backend=counter, fullgraph=True)
-    for batch in (2, 3, 4):
-        gradients = []
-        for call in (compiled, network):
-            network.zero_grad()
-            call(*inputs(batch)).square().sum().backward()
-            gradients.append([parameter.grad for parameter in network.parameters()])
-        torch.testing.assert_close(gradients[0], gradients[1])
+    with torch.no_grad():
+        for batch in (2, 3, 4):
+            torch.testing.assert_close(compiled(*inputs(batch)), network(*inputs(batch)))
     assert counter.frame_count <= 2  # the first size, and then any size
+
+
+def test_it_runs_on_meta_tensors_under_which_memory_and_operations_are_counted() -> None:
+    network = full().to("meta")
+    assert network(*(tensor.to("meta") for tensor in inputs(2))).shape == (2, 3, 8, 8, 8)
