@@ -22,7 +22,9 @@ class UNet3D(nn.Module):
     nearest-neighbour upsampling of a 1^3 convolution of the level below: what concatenation followed by a 1^3
     convolution computes, but with the wide part done at low resolution, so that every 3^3 convolution sees just the
     level's own channels. All of it stays in channels_last_3d, in which CPU and GPU convolutions are fastest; multiples
-    of 32 channels pay most. The output convolution starts at zero, and so does the output.
+    of 32 channels pay most. The first and the last convolution are 3^3, or 1^3 where the input or the output is as
+    wide as the finest level or wider, as wavelet channels are: there a 3^3 would cost as much as a block and say little
+    that the blocks do not. The last starts at zero, and so does the output.
 
     Conditions: images are concatenated to the state and are channels of the input like any other; an embedding is
     added to that of the noise level; a sequence of tokens is attended to by every voxel. Without embedding and tokens
@@ -92,7 +94,7 @@ class UNet3D(nn.Module):
             return nn.ModuleList(Block(channels[level], width, dropout, attention[level], tokens) for _ in range(count))
 
         pairs = list(pairwise(channels))
-        self.stem = Conv3d(channels_in, channels[0], 3, padding=1)
+        self.stem = _end(channels_in, channels[0], wide=channels_in >= channels[0])
         self.down = nn.ModuleList(stage(level, blocks) for level in range(len(pairs)))
         self.reduce = nn.ModuleList(Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.middle = stage(-1, 2 * blocks)
@@ -100,7 +102,7 @@ class UNet3D(nn.Module):
         self.skip = nn.ModuleList(Conv3d(fine, fine, 1) for fine, _ in pairs)
         self.up = nn.ModuleList(stage(level, blocks) for level in range(len(pairs)))
         self.norm = GroupNorm(channels[0])
-        self.head = zero(Conv3d(channels[0], channels_out, 3, padding=1))
+        self.head = zero(_end(channels[0], channels_out, wide=channels_out >= channels[0]))
 
     def forward(
         self,
@@ -158,6 +160,10 @@ class UNet3D(nn.Module):
         if not self.token_dim:
             raise InputError("UNet3D got tokens but has token_dim = 0: set token_dim to their size.")
         return Tokens.of(tokens, mask)
+
+
+def _end(channels_in: int, channels_out: int, wide: bool) -> Conv3d:
+    return Conv3d(channels_in, channels_out, 1) if wide else Conv3d(channels_in, channels_out, 3, padding=1)
 
 
 def _pad(x: Tensor, multiple: int) -> Tensor:

@@ -40,6 +40,13 @@ def test_any_size_keeps_its_shape(size: tuple[int, int, int], channels: list[int
     assert out.isfinite().all()
 
 
+@pytest.mark.parametrize(("outside", "kernel"), [(1, 3), (7, 3), (8, 1), (64, 1)])
+def test_wide_inputs_and_outputs_are_mixed_voxel_by_voxel(outside: int, kernel: int) -> None:
+    network = UNet3D(outside, outside, channels=[8, 16])
+    assert network.stem.kernel_size == network.head.kernel_size == (kernel,) * 3
+    assert network(torch.zeros(1, outside, 3, 4, 5), torch.zeros(1)).shape == (1, outside, 3, 4, 5)
+
+
 def test_padding_repeats_the_border() -> None:
     network = awake()
     x = noise(1, 2, 6, 5, 8)
