@@ -40,6 +40,13 @@ def test_any_size_keeps_its_shape(size: tuple[int, int, int], channels: list[int
     assert out.isfinite().all()
 
 
+@pytest.mark.parametrize(("outside", "kernel"), [(1, 3), (7, 3), (8, 1), (64, 1)])
+def test_wide_inputs_and_outputs_are_mixed_voxel_by_voxel(outside: int, kernel: int) -> None:
+    network = UNet3D(outside, outside, channels=[8, 16])
+    assert network.stem.kernel_size == network.head.kernel_size == (kernel,) * 3
+    assert network(torch.zeros(1, outside, 3, 4, 5), torch.zeros(1)).shape == (1, outside, 3, 4, 5)
+
+
 def test_padding_repeats_the_border() -> None:
     network = awake()
     x = noise(1, 2, 6, 5, 8)
@@ -75,23 +82,45 @@ def test_float32_agrees_with_float64() -> None:
 
 
 def test_bfloat16_autocast_runs_close_to_float32() -> None:
-    network = awake(torch.float32)
+    network = awake(torch.float32, attention=[False, True], embedding_dim=4, token_dim=3)
     x, gamma = noise(1, 2, 5, 4, 4, dtype=torch.float32), torch.zeros(1)
+    conditions = noise(1, 4, dtype=torch.float32), noise(1, 2, 3, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        low = network(x, gamma)
-    full = network(x, gamma)
+        low = network(x, gamma, *conditions)
+    full = network(x, gamma, *conditions)
+    assert low.dtype == torch.bfloat16
     assert (low.float() - full).detach().norm() < 0.05 * full.detach().norm()
+
+
+def test_noise_level_and_modulation_stay_in_float32_under_autocast() -> None:
+    network = awake(torch.float32, embedding_dim=4)
+    seen: list[torch.Tensor] = []
+    for block in (network.down[0][0], network.middle[1]):
+        block.modulation.register_forward_hook(lambda module, inputs, out: seen.append(out))
+    x, gamma, embedding = noise(1, 2, 4, 4, 4).float(), torch.tensor([2.003]), noise(1, 4).bfloat16()
+    network(x, gamma, embedding)
+    with torch.autocast("cpu", torch.bfloat16):
+        network(x, gamma, embedding)
+    torch.testing.assert_close(seen[2:], seen[:2], rtol=0, atol=0)
 
 
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(InputError, match=r"channels has 2 levels and attention 1"):
         UNet3D(1, 1, channels=[8, 8], attention=[True])
+    with pytest.raises(InputError, match=r"channels has 2 levels and cross_attention 1"):
+        UNet3D(1, 1, channels=[8, 8], token_dim=3, cross_attention=[True])
+    with pytest.raises(InputError, match="token_dim = 0 but cross_attention"):
+        UNet3D(1, 1, channels=[8, 8], cross_attention=[True, False])
+    with pytest.raises(InputError, match="token_dim = 3 but cross_attention"):
+        UNet3D(1, 1, channels=[8, 8], token_dim=3, cross_attention=[False, False])
+    with pytest.raises(InputError, match="got tokens but has token_dim = 0"):
+        awake()(noise(1, 2, 4, 4, 4), torch.zeros(1).double(), None, noise(1, 2, 3))
     with pytest.raises(InputError, match="embedding_dim = 0"):
         awake()(noise(1, 2, 4, 4, 4), torch.zeros(1).double(), noise(1, 4))
 
 
 def test_the_training_path_needs_neither_monai_nor_einops() -> None:
-    modules = ["unet", "first_stages.haar_stage", "model", "transforms", "data", "volume"]
+    modules = ["unet", "attention", "first_stages.haar_stage", "model", "transforms", "data", "volume"]
     code = "import sys\n" + "".join(f"import medmol_diffusion.mri.{name}\n" for name in modules)
     code += "assert not {'monai', 'einops', 'rdkit'} & set(sys.modules), 'heavy import'"
     subprocess.run([sys.executable, "-c", code], check=True)
