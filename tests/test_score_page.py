@@ -9,7 +9,7 @@ import pytest
 
 from medmol_diffusion.cli import main
 from medmol_diffusion.judging.table import ScoreTable
-from medmol_diffusion.molecules import Molecule, write_sdf
+from medmol_diffusion.molecules import Molecule, write_sdf, write_xyz
 from medmol_diffusion.molecules.judge.score_report import as_judged, rules_table
 from medmol_diffusion.molecules.viewer import viewer
 from medmol_diffusion.report import Report
@@ -107,6 +107,16 @@ def test_score_full_writes_tables_of_one_protocol_each(tmp_path: Path, capsys: p
     capsys.readouterr()
     main(["score", str(tmp_path / "a.sdf")])
     assert "--full" in capsys.readouterr().out
+
+
+def test_score_names_the_file_that_has_no_bonds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sdf([embedded("CO")], tmp_path / "ours.sdf")
+    write_xyz([embedded("CO"), embedded("CC")], tmp_path / "theirs.xyz")
+    asked = ["score", str(tmp_path / "ours.sdf"), "--reference", str(tmp_path / "theirs.xyz"), "--protocol", "bonds"]
+    with pytest.raises(SystemExit) as stop:
+        main(asked)
+    assert stop.value.code == 2
+    assert "theirs.xyz: molecule 1 has no bonds" in " ".join(capsys.readouterr().err.split())
 
 
 def test_score_reads_what_other_programs_write(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
@@ -98,6 +98,16 @@ def _refuse(options: argparse.Namespace, names: tuple[str, ...], what: str) -> N
             raise InputError(f"--{name} is for {what}")
 
 
+def _need_bonds(path: Path | str, molecules: list[Any]) -> None:
+    """Raises InputError for the first molecule without bonds."""
+    for place, molecule in enumerate(molecules, start=1):
+        if molecule.bonds is None:
+            raise InputError(
+                f"{path}: molecule {place} has no bonds for --protocol bonds: use an SDF with bonds, or "
+                "--protocol distances"
+            )
+
+
 def _score_molecules(path: Path, options: argparse.Namespace) -> None:
     from medmol_diffusion.molecules.judge.score_report import LIMIT, full_tables, rules_table
 
@@ -107,6 +117,9 @@ def _score_molecules(path: Path, options: argparse.Namespace) -> None:
     bonded = all(molecule.bonds is not None for molecule in [*molecules, *(reference or [])])
     # rule 1 is what everybody reports; what asks for chemistry goes by the file's own bonds where there are any
     protocol: Protocol = options.protocol or ("bonds" if options.full and bonded else "distances")
+    if protocol == "bonds":
+        _need_bonds(path, molecules)
+        _need_bonds(options.reference, reference or [])
     workers = min(2, os.cpu_count() or 1)
     protocols: list[Protocol] = (
         ["distances", "bonds"] if options.full and bonded and not options.protocol else [protocol]
