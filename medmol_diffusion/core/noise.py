@@ -63,6 +63,13 @@ def standard_normal(like: Tensor, generator: Randomness) -> Tensor:
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
 
 
+def uniforms(batch: int, count: int, generator: Randomness) -> Tensor:
+    """[B, count] independent uniforms, float64."""
+    if isinstance(generator, Streams):
+        return torch.stack([generator.uniform() for _ in range(count)], -1)
+    return torch.rand(batch, count, generator=generator, dtype=torch.float64, device=generator.device)
+
+
 def stratified_uniforms(batch: int, draws: int, generator: Randomness) -> Tensor:
     """[draws, B] uniforms, each marginally U(0, 1), spread evenly over the draws of an item and over the items.
 

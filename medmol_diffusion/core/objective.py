@@ -87,7 +87,12 @@ def draw(
 
 
 def weighted_error(
-    prediction: Prediction, x: Tensor, eps: Tensor, weighting: Weighting, gamma_derivative: Tensor | None = None
+    prediction: Prediction,
+    x: Tensor,
+    eps: Tensor,
+    weighting: Weighting,
+    gamma_derivative: Tensor | None = None,
+    part: Tensor | None = None,
 ) -> Tensor:
     """Weighted squared error per element, of the state's shape: weighting(...) * (target - output)^2, on the space.
 
@@ -96,12 +101,14 @@ def weighted_error(
         x, eps: the truth.
         weighting: of the squared error.
         gamma_derivative: [B] d gamma / du of the levels; one when left out, as if they were uniform in gamma.
+        part: bool, of a localised state's shape: only the error there counts (Space.restrict).
     """
     gamma = prediction.gamma
     density = torch.ones_like(gamma) if gamma_derivative is None else gamma_derivative
     factor = weighting(gamma, density, prediction.eps_scale(), prediction.x_scale())
     # Projected before it is squared: what the network says outside the space is never seen again, so it costs nothing.
-    return prediction.space.project(factor.sqrt() * prediction.error(x, eps)).square()
+    space, error = prediction.space, factor.sqrt() * prediction.error(x, eps)
+    return (space.project(error) if part is None else space.restrict(error, part)).square()
 
 
 def schedule_loss(levels: Levels, prediction: Prediction, x: Tensor, eps: Tensor, gamma_derivative: Tensor) -> Tensor:
@@ -133,12 +140,14 @@ def denoising_loss(
     x: Tensor,
     generator: Randomness,
     condition: Any = None,
+    part: Tensor | None = None,
 ) -> Tensor:
-    """[B] weighted squared error per degree of freedom, plus the weighting's offset."""
+    """[B] weighted squared error per degree of freedom, plus the weighting's offset; of ``part`` alone if given, a mask
+    of places (weighted_error)."""
     if denoiser.needs_signal:
         check_zero_snr(denoiser, levels.schedule.gamma_1)
     prediction, eps, gamma_derivative = draw(denoiser, levels, space, x, generator, condition)
-    loss = error_per_dim(prediction, x, eps, weighting, gamma_derivative)
+    loss = error_per_dim(prediction, x, eps, weighting, gamma_derivative, part)
     return loss + schedule_loss(levels, prediction, x, eps, gamma_derivative)
 
 
@@ -186,9 +195,19 @@ def hybrid_loss(
 
 
 def error_per_dim(
-    prediction: Prediction, x: Tensor, eps: Tensor, weighting: Weighting, gamma_derivative: Tensor | None = None
+    prediction: Prediction,
+    x: Tensor,
+    eps: Tensor,
+    weighting: Weighting,
+    gamma_derivative: Tensor | None = None,
+    part: Tensor | None = None,
 ) -> Tensor:
-    """[B] weighted squared error per degree of freedom, plus the weighting's offset. Args: as for weighted_error."""
+    """[B] weighted squared error per degree of freedom, plus the weighting's offset. Args: as for weighted_error.
+
+    A part counts as so many degrees of freedom as it has its share of the places, padding included: where each place
+    is equally likely to be in the part, the mean over parts is the figure of the whole.
+    """
     space = prediction.space
-    error = space.sum(weighted_error(prediction, x, eps, weighting, gamma_derivative)) / space.dim().to(x)
+    dim = space.dim() if part is None else space.dim() * part.flatten(1).double().mean(1)
+    error = space.sum(weighted_error(prediction, x, eps, weighting, gamma_derivative, part)) / dim.to(x)
     return error + weighting.offset(prediction.gamma).to(error)

@@ -17,6 +17,7 @@ class Known:
         numbers: (B, V + Q) covariates as Covariates.encode has them; None of a model without any.
         tokens: (B, L, D) a sequence of embeddings, of a report for example; None of a model without any.
         token_mask: (B, L) bool, which of the tokens are there.
+        window: (B, 3) int64, the corner of the one window that a network of windows is to look at, in training.
     """
 
     guess: Tensor
@@ -24,6 +25,7 @@ class Known:
     numbers: Tensor | None = None
     tokens: Tensor | None = None
     token_mask: Tensor | None = None
+    window: Tensor | None = None
 
     def plain(self) -> "Known":
         """The same with nothing asked, the images aside: what stands for no condition in classifier-free guidance."""

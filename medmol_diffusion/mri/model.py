@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medmol_diffusion.core import (
@@ -35,6 +36,7 @@ from medmol_diffusion.mri.task import Task
 from medmol_diffusion.mri.transforms import Grid
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
+from medmol_diffusion.mri.windows import Windows
 from medmol_diffusion.training.model import DiffusionModel, Observed
 from medmol_diffusion.training.solver import Guide, Solver
 
@@ -66,6 +68,10 @@ class VolumeDiffusion(DiffusionModel):
         covariates: what the model can be asked for: columns of the table beside the scans, each with the words that it
             may hold, or null for numbers.
         condition_dropout: the probability of leaving out a covariate in training.
+        window: voxels along each axis that the network sees at a time, multiples of the factor: it is trained on one
+            window of every scan, knows where it lies, and is slid over the whole for all else (windows.Windows). For
+            grids whose training step does not fit into memory; None sees all at once.
+        overlap: the share of a window's width that neighbours share when it is slid.
 
     Raises:
         InputError: the shape is not a multiple of the factor, the network has other channels, or an unknown weighting.
@@ -90,12 +96,18 @@ class VolumeDiffusion(DiffusionModel):
         task: Task | None = None,
         covariates: dict[str, list[str] | None] | None = None,
         condition_dropout: float = 0.15,
+        window: list[int] | None = None,
+        overlap: float = 0.25,
     ) -> None:
         super().__init__()
         first_stage = HaarStage() if first_stage is None else first_stage
         factor = first_stage.factor
         if len(shape) != 3 or any(size < factor or size % factor for size in shape):
             raise InputError(f"shape {shape} must be three multiples of {factor} for this first stage")
+        if window is not None and (len(window) != 3 or any(size < factor or size % factor for size in window)):
+            raise InputError(f"window {window} must be three multiples of {factor} for this first stage, or null")
+        if not 0 <= overlap < 1:
+            raise InputError(f"overlap = {overlap} must lie in [0, 1)")
         if weighting not in WEIGHTINGS:
             raise InputError(f"unknown weighting '{weighting}': choose one of {', '.join(WEIGHTINGS)}")
         self.grid = Grid((shape[0], shape[1], shape[2]), spacing, levels=intensity_levels)
@@ -103,6 +115,8 @@ class VolumeDiffusion(DiffusionModel):
         self.covariates = Covariates(covariates, condition_dropout) if covariates else None
         images, numbers = 0 if task is None else task.channels, 0 if self.covariates is None else self.covariates.size
         channels_in, channels_out = first_stage.channels_in + images * factor**3, first_stage.channels_out
+        windows = None if window is None else Windows([size // factor for size in window], overlap)
+        channels_in += 0 if windows is None else len(shape)
         if network is None:
             network = UNet3D(channels_in, channels_out, embedding_dim=numbers)
         if isinstance(network, UNet3D):
@@ -113,7 +127,7 @@ class VolumeDiffusion(DiffusionModel):
             ):
                 if has != needs:
                     raise InputError(f"the network has {name} {has}: set it to {needs} for this model")
-        self.network = VolumeNetwork(network, first_stage, images)
+        self.network = VolumeNetwork(network, first_stage, images, windows)
         self.schedule = LinearGamma(-10.0, 10.0) if schedule is None else schedule
         self.weighting = WEIGHTINGS[weighting]()
         self.levels = (
@@ -232,7 +246,14 @@ class VolumeDiffusion(DiffusionModel):
     def loss(self, batch: VolumeBatch, generator: Randomness) -> Tensor:
         """[B] squared error per counted voxel, weighted."""
         space, x, known = self.training_example(batch, generator)
-        return denoising_loss(self.denoiser, self.levels, self.weighting, space, x, generator, known)
+        part, windows, factor = None, self.network.windows, self.first_stage.factor
+        if windows is not None:
+            grid = [size // factor for size in self.grid.shape]
+            corners = windows.draw(len(x), grid, generator).to(x.device)
+            known = replace(known, window=corners)
+            voxels = F.interpolate(windows.inside(corners, grid).byte(), scale_factor=factor) > 0
+            part = self.first_stage.known(voxels)
+        return denoising_loss(self.denoiser, self.levels, self.weighting, space, x, generator, known, part)
 
     def observed(self, batch: VolumeBatch, seed: int = 0) -> Observed:
         """What -log p(scan), or -log p(scan | images) of a task, reads; bits_per_dim is bits per counted voxel."""

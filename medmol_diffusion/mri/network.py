@@ -1,6 +1,7 @@
 """The network of a volume diffusion: between the states of a first stage and the channels of a U-Net."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from medmol_diffusion.core import Space
 from medmol_diffusion.mri.first_stages.first_stage import FirstStage
 from medmol_diffusion.mri.first_stages.haar import Haar
 from medmol_diffusion.mri.known import Known
+from medmol_diffusion.mri.windows import Network, Windows, positions
 
 
 class ImageChannels(nn.Module):
@@ -59,11 +61,15 @@ class VolumeNetwork(nn.Module):
         network: from first_stage.channels_in + images factor^3 channels to first_stage.channels_out.
         first_stage: between states and channels.
         images: how many images are given.
+        windows: in which the U-Net sees the grid, and as three more channels where each of its places lies; the whole
+            at once when left out.
     """
 
-    def __init__(self, network: nn.Module, first_stage: FirstStage, images: int = 0) -> None:
+    def __init__(
+        self, network: nn.Module, first_stage: FirstStage, images: int = 0, windows: Windows | None = None
+    ) -> None:
         super().__init__()
-        self.network, self.first_stage = network, first_stage
+        self.network, self.first_stage, self.windows = network, first_stage, windows
         self.images = ImageChannels(images, first_stage.factor) if images else None
 
     def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Known | None = None) -> Tensor:
@@ -78,5 +84,14 @@ class VolumeNetwork(nn.Module):
             asked["embedding"] = condition.numbers
         if condition is not None and condition.tokens is not None:
             asked |= {"tokens": condition.tokens, "token_mask": condition.token_mask}
-        answer = self.network(torch.cat(parts, 1), gamma, **asked)
+        if self.windows is not None:
+            parts.append(positions(features.shape[2:], features).expand(len(z), -1, -1, -1, -1))
+        answer = self._answer(torch.cat(parts, 1), partial(self.network, gamma=gamma, **asked), condition)
         return self.first_stage.output(answer, features, space)
+
+    def _answer(self, x: Tensor, network: Network, condition: Known | None) -> Tensor:
+        if self.windows is None:
+            return network(x)
+        if condition is None or condition.window is None:
+            return self.windows.slide(network, x)
+        return self.windows.one(network, x, condition.window)

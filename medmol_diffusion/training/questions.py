@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from medmol_diffusion.core import Streams
-from medmol_diffusion.core.noise import Randomness
+from medmol_diffusion.core.noise import Randomness, uniforms
 
 
 class Questions(nn.Module):
@@ -53,12 +52,7 @@ class Questions(nn.Module):
 
     def leave_out(self, values: Tensor, generator: Randomness) -> Tensor:
         """(B, V) values as training asks them, NaN where a question is left out."""
-        shape = (len(values), len(self.sizes) + 1)
-        if isinstance(generator, Streams):
-            u = torch.stack([generator.uniform() for _ in range(shape[1])], -1)
-        else:
-            u = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
-        out = (u < self.dropout).to(values.device)
+        out = (uniforms(len(values), len(self.sizes) + 1, generator) < self.dropout).to(values.device)
         places = torch.repeat_interleave(torch.tensor(list(self.sizes.values()), device=values.device))
         return values.masked_fill((out[:, 1:] | out[:, :1])[:, places], torch.nan)
 
