@@ -4,9 +4,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +320,6 @@ class PhantomData(VolumeModule):
         lesions: how many white-matter lesions: false for none, true for one to four, or the least and the most of a
             uniform draw.
         atrophy: of every head, 0 (young) to 1, or the least and the most of a uniform draw.
-        num_workers: processes that make the heads, and then load them.
 
     The rest as for VolumeData.
 
@@ -388,12 +385,8 @@ class PhantomData(VolumeModule):
         return self.grid.prepare(head.volume), row
 
     def load(self) -> Scans:
-        if self.num_workers > 0:
-            with ProcessPoolExecutor(self.num_workers, get_context("spawn")) as pool:
-                made = list(pool.map(self._made, range(self.count), chunksize=8))
-        else:
-            made = [self._made(i) for i in range(self.count)]
-        prepared, rows = map(list, zip(*made, strict=True))
+        made = [self._made(i) for i in range(self.count)]
+        prepared, rows = [scan for scan, _ in made], [row for _, row in made]
         names = [f"phantom-{i:04d}" for i in range(self.count)]
         scans = Scans.stack(prepared, names, names, self.levels)
         scans.covariates = rows
