@@ -96,8 +96,9 @@ def steering(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def scan_steering(options: argparse.Namespace) -> dict[str, Any]:
-    """What scans are asked to be, by the names of VolumeDiffusion.sample; what is not asked is left out. Names and words
-    are the model's to judge.
+    """What scans are asked to be, by the names of VolumeDiffusion.sample; what is not asked is left out.
+
+    Which names and words there are, the model knows.
 
     Raises:
         InputError: what cannot be asked of scans, or not at once.
@@ -115,9 +116,8 @@ def scan_steering(options: argparse.Namespace) -> dict[str, Any]:
             asked[name] = value
         if isinstance(asked[name], float) and not math.isfinite(float(value)):
             raise InputError(f"--covariate {text}: leave it out, or give a number")
-    for option in ("property", "composition", "formula", "size"):
-        if getattr(options, option, None) is not None:
-            raise InputError(f"--{option} is for molecules: ask for scans by --covariate")
+    if any(getattr(options, option, None) is not None for option in ("property", "composition", "formula", "size")):
+        raise InputError("--property, --composition, --formula and --size are for molecules: give --covariate")
     if options.guidance is not None and not asked:
         raise InputError("--guidance needs something to guide to: ask for it by --covariate")
     _check_interval(options)
@@ -213,7 +213,10 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     if options.worse is not None:
         found |= {"worse": Path(options.worse).name, "away": f"{away(options):g}"}
     if getattr(options, "covariate", None):
-        found |= {"covariates": " ".join(options.covariate), "guidance": options.guidance or 1.0}
+        found |= {
+            "covariates": " ".join(options.covariate),
+            "guidance": 1.0 if options.guidance is None else options.guidance,
+        }
         if options.interval is not None:
             found["interval"] = list(options.interval)
     return found
