@@ -15,6 +15,7 @@ from medmol_diffusion.cli.sampling import (
     check_molecule_file,
     guide,
     molecule_model,
+    scan_steering,
     steering,
     write_molecules,
     write_scans,
@@ -42,9 +43,10 @@ def add(verbs: Verbs) -> None:
 def sample(options: argparse.Namespace) -> None:
     from medmol_diffusion.core import grid
 
-    out, asked = Path(options.output), steering(options)
+    out = Path(options.output)
     model = load(options.model, options.device)
     molecules = isinstance(model, molecule_model())
+    asked = steering(options) if molecules else scan_steering(options)
     if molecules:
         check_molecule_file(options.output)
         if options.bids:
@@ -65,8 +67,6 @@ def sample(options: argparse.Namespace) -> None:
     }
     if options.size is not None:
         asked["sizes"] = [options.size] * options.n
-    if asked and not molecules:
-        raise InputError("--property, --composition, --formula, --guidance and --size are for molecules")
     settings |= asked
     with Bar("sampling", options.n, transient=True) as bar:
         found = model.sample(options.n, progress=bar.reach, **settings)

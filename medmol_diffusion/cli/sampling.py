@@ -44,12 +44,18 @@ def add_sampling(sub: argparse.ArgumentParser, default: str | None) -> None:
 
 
 def add_asking(sub: argparse.ArgumentParser) -> None:
-    """Properties and composition, and guidance to them."""
+    """Properties and composition, covariates of scans, and guidance to them."""
     sub.add_argument(
         "--property", action="append", metavar="NAME=VALUE", help="molecules: ask for it; may come several times"
     )
     sub.add_argument(
         "--composition", metavar="C7H10O2", help="molecules: ask for it, of a model that knows compositions"
+    )
+    sub.add_argument(
+        "--covariate",
+        action="append",
+        metavar="NAME=VALUE",
+        help="scans: ask for it, a number or a word that the model knows; may come several times",
     )
     sub.add_argument("--guidance", type=float, help="scale of classifier-free guidance to it (default 1: none)")
     sub.add_argument(
@@ -77,19 +83,57 @@ def steering(options: argparse.Namespace) -> dict[str, Any]:
         if name in asked:
             raise InputError(f"--property {name} is asked for twice: one value each")
         asked[name] = number
+    if options.covariate:
+        raise InputError("--covariate is for scans: ask for molecules by --property")
     if options.composition and formula:
         raise InputError("--composition asks for what --formula keeps exactly: give one of them")
     if options.guidance is not None and not (asked or options.composition or formula):
         raise InputError("--guidance needs something to guide to: ask for it by --property or --composition")
-    if options.interval is not None:
-        low, high = options.interval
-        if not low < high:
-            raise InputError(f"--interval {low:g} {high:g} holds nothing: give the lower level first")
-        if options.guidance in (None, 1):
-            raise InputError("--interval says where guidance holds: give its scale by --guidance")
+    _check_interval(options)
     found = {"properties": asked, "composition": options.composition, "formula": formula}
     found |= {"guidance": options.guidance, "interval": options.interval and tuple(options.interval)}
     return {name: value for name, value in found.items() if value not in (None, {})}
+
+
+def scan_steering(options: argparse.Namespace) -> dict[str, Any]:
+    """What scans are asked to be, by the names of VolumeDiffusion.sample; what is not asked is left out.
+
+    Which names and words there are, the model knows.
+
+    Raises:
+        InputError: what cannot be asked of scans, or not at once.
+    """
+    asked: dict[str, float | str] = {}
+    for text in options.covariate or ():
+        name, _, value = (part.strip() for part in text.partition("="))
+        if not name or not value:
+            raise InputError(f"--covariate {text}: write NAME=VALUE, contrast=FLAIR for example")
+        if name in asked:
+            raise InputError(f"--covariate {name} is asked for twice: one value each")
+        try:
+            asked[name] = float(value)
+        except ValueError:
+            asked[name] = value
+        if isinstance(asked[name], float) and not math.isfinite(float(value)):
+            raise InputError(f"--covariate {text}: leave it out, or give a number")
+    if any(getattr(options, option, None) is not None for option in ("property", "composition", "formula", "size")):
+        raise InputError("--property, --composition, --formula and --size are for molecules: give --covariate")
+    if options.guidance is not None and not asked:
+        raise InputError("--guidance needs something to guide to: ask for it by --covariate")
+    _check_interval(options)
+    found = {"covariates": asked, "guidance": options.guidance}
+    found |= {"interval": options.interval and tuple(options.interval)}
+    return {name: value for name, value in found.items() if value not in (None, {})}
+
+
+def _check_interval(options: argparse.Namespace) -> None:
+    if options.interval is None:
+        return
+    low, high = options.interval
+    if not low < high:
+        raise InputError(f"--interval {low:g} {high:g} holds nothing: give the lower level first")
+    if options.guidance in (None, 1):
+        raise InputError("--interval says where guidance holds: give its scale by --guidance")
 
 
 def guide(options: argparse.Namespace, model: Any) -> Any:
@@ -168,4 +212,11 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     found |= {"sampler": options.sampler, "grid": options.grid}
     if options.worse is not None:
         found |= {"worse": Path(options.worse).name, "away": f"{away(options):g}"}
+    if getattr(options, "covariate", None):
+        found |= {
+            "covariates": " ".join(options.covariate),
+            "guidance": 1.0 if options.guidance is None else options.guidance,
+        }
+        if options.interval is not None:
+            found["interval"] = list(options.interval)
     return found

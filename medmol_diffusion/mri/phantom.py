@@ -19,6 +19,20 @@ Mass = tuple[Point, float]  # centre and radius
 FIELD_OF_VIEW = (192.0, 240.0, 192.0)  # mm; holds the largest head, down to the neck
 CENTRE = np.array([0.0, -2.0, -12.0])  # mm, of the field of view; the origin is the middle of the cerebrum
 
+# What atrophy = 1 does, by magnitudes seen between the ages of 20 and 90: the logarithm by which a factor on the radii
+# of the ventricles grows (their volume to about 3 times), and mm.
+VENTRICLES_GROW, SULCI_WIDEN, CORTEX_THINS = 0.7, 1.0, 0.6
+
+# The lateral ventricle of each side: start, end and radius of its parts in mm, from frontal to temporal horn.
+HORNS: tuple[tuple[Point, Point, float], ...] = (
+    ((7, 34, 3), (7, 22, 12), 4.4),
+    ((7, 22, 12), (8, -12, 20), 5.2),
+    ((8, -12, 20), (21, -38, 13), 5.2),
+    ((21, -38, 13), (24, -58, 6), 3.4),
+    ((21, -38, 13), (31, -26, -11), 3.2),
+    ((31, -26, -11), (31, -6, -19), 2.2),
+)
+
 # The label of each tissue is its place here. Signals are relative to white matter on T1w, as read off scans at 3 T.
 TISSUES = (
     "air", "fat", "muscle", "bone", "marrow", "vitreous", "csf", "grey", "white", "deep_grey", "pallidum", "ventricle",
@@ -48,6 +62,26 @@ class Phantom:
     brain: np.ndarray
     lesion: np.ndarray
 
+    @property
+    def ventricles(self) -> float:
+        """Millilitres of the lateral, third and fourth ventricles, by `labels`."""
+        return int((self.labels == LABEL["ventricle"]).sum()) * self._millilitres
+
+    @property
+    def brain_volume(self) -> float:
+        """Millilitres of `brain`."""
+        return int(self.brain.sum()) * self._millilitres
+
+    @property
+    def lesion_load(self) -> float:
+        """Millilitres of `lesion`."""
+        return int(self.lesion.sum()) * self._millilitres
+
+    @property
+    def _millilitres(self) -> float:
+        """Of one voxel."""
+        return float(np.prod(self.volume.spacing)) / 1000
+
 
 def head_phantom(
     seed: int,
@@ -58,6 +92,7 @@ def head_phantom(
     lesion_kind: LesionKind = "white_matter",
     noise: float = 0.025,
     bias: float = 0.12,
+    atrophy: float = 0.0,
 ) -> Phantom:
     """One head, RAS+. Anatomy, lesions and acquisition have streams of random numbers of their own.
 
@@ -74,10 +109,12 @@ def head_phantom(
             displaces what is round it).
         noise: standard deviation of the noise in each channel of the Rician signal; white matter on T1w is 1.
         bias: standard deviation of the logarithm of the receive field.
+        atrophy: how far the same person has aged, 0 (young) to 1: ventricles grow, sulci widen, the cortex thins
+            (VENTRICLES_GROW, SULCI_WIDEN, CORTEX_THINS).
 
     Raises:
         InputError: an unknown contrast or kind of lesion, a shape that is not three sizes, a spacing not above 0,
-            or voxels so large that none is white matter to put a lesion into.
+            an atrophy outside [0, 1], or voxels so large that none is white matter to put a lesion into.
     """
     if contrast not in SIGNAL:
         raise InputError(f"contrast {contrast!r} is unknown: use one of {', '.join(SIGNAL)}.")
@@ -85,13 +122,15 @@ def head_phantom(
         raise InputError(f"lesion_kind {lesion_kind!r} is unknown: use white_matter or mass.")
     if len(shape) != 3 or min(shape) < 4 or (spacing is not None and spacing <= 0):
         raise InputError(f"A phantom needs three sizes of at least 4 and a spacing above 0, not {shape} and {spacing}.")
+    if not 0 <= atrophy <= 1:
+        raise InputError(f"atrophy runs from 0, young, to 1, not {atrophy}.")
     spacing = spacing or max(extent / size for extent, size in zip(FIELD_OF_VIEW, shape, strict=True))
     anatomy, disease = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
     scanner = np.random.default_rng([seed, 2, list(SIGNAL).index(contrast)])
 
     frame = Frame(tuple(shape), spacing)
     masses = [_mass_seat(disease, spacing) for _ in range(lesions)] if lesion_kind == "mass" else []
-    head = Head(frame, anatomy, masses)
+    head = Head(frame, anatomy, masses, atrophy)
     canvas = Canvas(frame, SIGNAL[contrast])
     head.paint(canvas)
     lesion = np.zeros(frame.shape, dtype=bool)
@@ -102,7 +141,8 @@ def head_phantom(
             lesion |= _paint_white_matter_lesion(canvas, frame, disease, head)
 
     data = _acquire(canvas.signal, frame, scanner, noise, bias)
-    provenance = {"source": f"head_phantom(seed={seed}, contrast={contrast}, lesions={lesions} {lesion_kind})"}
+    made = f"seed={seed}, contrast={contrast}, lesions={lesions} {lesion_kind}, atrophy={atrophy:g}"
+    provenance = {"source": f"head_phantom({made})"}
     return Phantom(Volume(data, frame.affine, provenance), canvas.labels, head.brain, lesion & head.brain)
 
 
@@ -151,13 +191,13 @@ class Canvas:
 class Head:
     """One person's anatomy as depths (mm inside a surface), from few measures and smooth fields drawn at random."""
 
-    def __init__(self, frame: Frame, rng: np.random.Generator, masses: list[Mass]) -> None:
+    def __init__(self, frame: Frame, rng: np.random.Generator, masses: list[Mass], atrophy: float) -> None:
         self.rng = rng
         # Python floats throughout: a float64 scalar of NumPy would make every field float64 and twice as slow.
         size = (rng.uniform(0.94, 1.03) * rng.uniform(0.97, 1.03, size=3)).tolist()
-        self.ventricles = float(np.exp(rng.normal(0.0, 0.3)))
-        self.sulci = rng.uniform(0.6, 1.5)  # mm, half their width
-        self.cortex = rng.uniform(2.7, 3.3)  # mm thick
+        self.ventricles = float(np.exp(rng.normal(0.0, 0.3) + VENTRICLES_GROW * atrophy))
+        self.sulci = rng.uniform(0.6, 1.5) + SULCI_WIDEN * atrophy  # mm, half their width
+        self.cortex = rng.uniform(2.7, 3.3) - CORTEX_THINS * atrophy  # mm thick
         self.scalp = rng.uniform(5.0, 8.0)
         self.skull = rng.uniform(5.0, 7.5)
 
@@ -237,15 +277,7 @@ class Head:
         canvas.paint(_capsule(side, y, z, (25, -10, -20), (29, -32, -10), 5.0), "grey")  # hippocampus
 
         grow = self.ventricles
-        horns = [
-            ((7, 34, 3), (7, 22, 12), 4.4),
-            ((7, 22, 12), (8, -12, 20), 5.2),
-            ((8, -12, 20), (21, -38, 13), 5.2),
-            ((21, -38, 13), (24, -58, 6), 3.4),
-            ((21, -38, 13), (31, -26, -11), 3.2),
-            ((31, -26, -11), (31, -6, -19), 2.2),
-        ]
-        lateral = _union(*(_capsule(side, y, z, a, b, r * grow**0.8) for a, b, r in horns))
+        lateral = lateral_ventricles(side, y, z, grow**0.8)
         canvas.paint(np.minimum(lateral, side - 0.7), "ventricle")  # the septum between them
         canvas.paint(_ellipsoid(x, y + 10, z - 1, (1.8 * grow, 13, 10)), "ventricle")
         canvas.paint(_ellipsoid(x, y + 42, z + 44, (6, 5, 10)), "ventricle")
@@ -289,6 +321,13 @@ class Head:
         canvas.paint(depth - 8.0 + 5.0 * np.cos(arms), "cerebellum_white", 0.85)
         gap = np.abs(np.sin(np.hypot(self.y + 40, 1.4 * (self.z + 44)) * (np.pi / 6.5)))
         canvas.paint(np.minimum(0.7 - 3.0 * gap, 5.0 - depth) + np.minimum(depth, 0), "csf", 0.7)
+
+
+def lateral_ventricles(
+    side: np.ndarray, y: np.ndarray, z: np.ndarray, grow: float = 1.0, margin: float = 0.0
+) -> np.ndarray:
+    """Depth inside the lateral ventricles, their radii times `grow` and then wider by `margin` mm; `side` is |x|."""
+    return _union(*(_capsule(side, y, z, start, end, radius * grow + margin) for start, end, radius in HORNS))
 
 
 def _paint_white_matter_lesion(canvas: Canvas, frame: Frame, rng: np.random.Generator, head: Head) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Survey: what lies in a folder of scans, what is wrong with it, and which grid would hold it."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,10 @@ import numpy as np
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.bids import session_of, subject_of, suffix_of
 from medmol_diffusion.mri.formats import nifti
-from medmol_diffusion.mri.table import Row, Table
+from medmol_diffusion.mri.table import SHOWN, Row, Table, counts_of, summary_of
 from medmol_diffusion.mri.transforms import Grid, grid_holding
 from medmol_diffusion.mri.volume import Volume
 
-SHOWN = 5
-"""Different values, or names, that a line lists."""
 LABELS = 0.6
 """Share of neighbours inside with one value from which on whole numbers are the labels of a map, not intensities."""
 
@@ -67,17 +64,17 @@ class Survey:
     def rows(self) -> list[tuple[str, str]]:
         """(what, value) for a table."""
         scans, subjects = self.scans, sorted({scan.subject for scan in self.scans})
-        found = [("scans", _counts(scan.format for scan in scans)), ("cannot be used", str(len(self.faults)))]
+        found = [("scans", counts_of(scan.format for scan in scans)), ("cannot be used", str(len(self.faults)))]
         if not scans:
             return found
         sessions = {(scan.subject, session) for scan in scans if (session := session_of(scan.name))}
         found += [
             ("subjects", f"{len(subjects)}: {_listed(subjects)}"),
             *([("sessions", str(len(sessions)))] if sessions else []),
-            ("suffixes", _counts(suffix_of(scan.name) or "none" for scan in scans)),
-            ("voxels (in RAS)", _counts(" x ".join(map(str, scan.shape)) for scan in scans)),
-            ("mm between voxels", _counts(" x ".join(f"{mm:.3g}" for mm in scan.spacing) for scan in scans)),
-            ("orientations", _counts(scan.orientation for scan in scans)),
+            ("suffixes", counts_of(suffix_of(scan.name) or "none" for scan in scans)),
+            ("voxels (in RAS)", counts_of(" x ".join(map(str, scan.shape)) for scan in scans)),
+            ("mm between voxels", counts_of(" x ".join(f"{mm:.3g}" for mm in scan.spacing) for scan in scans)),
+            ("orientations", counts_of(scan.orientation for scan in scans)),
             (
                 "oblique",
                 f"{sum(scan.oblique > 1 for scan in scans)}, at most {max(s.oblique for s in scans):.0f} degrees",
@@ -85,7 +82,8 @@ class Survey:
             ("intensities", f"{min(s.low for s in scans):.4g} to {max(s.high for s in scans):.4g} (0.5 to 99.5 %)"),
             *self._fit(),
         ]
-        return found + [(f"covariate {name}", self._column(name)) for name in self.columns]
+        rows = self.covariates or []
+        return found + [(f"covariate {name}", summary_of(rows, name)) for name in self.columns]
 
     def _fit(self) -> list[tuple[str, str]]:
         """What putting the scans on their grid takes."""
@@ -103,17 +101,6 @@ class Survey:
             ("resampled to it", str(resampled)),
             ("padded to it", f"{sum(share < 1 for share in own)}, {100 * (1 - np.mean(own)):.0f} % of all voxels"),
         ]
-
-    def _column(self, name: str) -> str:
-        values = [row[name] for row in self.covariates or () if name in row]
-        missing = f"; {len(self.scans) - len(values)} missing" if len(values) < len(self.scans) else ""
-        try:
-            numbers = np.array([float(value) for value in values])
-        except ValueError:
-            return _counts(values) + missing
-        if not len(numbers):
-            return "no value" + missing
-        return f"{numbers.min():.4g} to {numbers.max():.4g}, {np.median(numbers):.4g} in the median{missing}"
 
     def doubts(self) -> list[str]:
         """What is no fault of one file, but worth a look before a run."""
@@ -214,12 +201,3 @@ def _are_labels(data: np.ndarray) -> bool:
 def _listed(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-
-
-def _counts(values: Iterable[str]) -> str:
-    """ "120 x 120 x 90 (8), 88 x 128 x 128 (2)": the most frequent first."""
-    found = Counter(values)
-    if len(found) == found.total() > SHOWN:
-        return f"{len(found)} different values"
-    shown = ", ".join(f"{value} ({count})" for value, count in found.most_common(SHOWN))
-    return (shown or "none") + (f" and {len(found) - SHOWN} others" if len(found) > SHOWN else "")

@@ -1,9 +1,12 @@
 """A table beside the scans (participants.tsv, or any csv or tsv): what is known of each of them."""
 
 import csv
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.bids import session_of, subject_of
@@ -14,6 +17,9 @@ FILE = ("file", "filename", "file_name", "path", "image", "scan")
 SESSION = ("session_id", "session")
 MISSING = ("", "n/a", "na", "nan", "none", "null")
 """What stands for a value that is not known, in any case: n/a in BIDS."""
+
+SHOWN = 5
+"""Different values that a line lists."""
 
 Row = dict[str, str]
 
@@ -109,6 +115,28 @@ class Table:
         if not rows:
             return {}
         return {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
+
+
+def summary_of(rows: Sequence[Row], name: str) -> str:
+    """One column in words: the range and median of numbers, how often each word, how many are missing."""
+    values = [row[name] for row in rows if name in row]
+    missing = f"; {len(rows) - len(values)} missing" if len(values) < len(rows) else ""
+    try:
+        numbers = np.array([float(value) for value in values])
+    except ValueError:
+        return counts_of(values) + missing
+    if not len(numbers):
+        return "no value" + missing
+    return f"{numbers.min():.4g} to {numbers.max():.4g}, {np.median(numbers):.4g} in the median{missing}"
+
+
+def counts_of(values: Iterable[str]) -> str:
+    """ "120 x 120 x 90 (8), 88 x 128 x 128 (2)": the most frequent first, SHOWN of them."""
+    found = Counter(values)
+    if len(found) == found.total() > SHOWN:
+        return f"{len(found)} different values"
+    shown = ", ".join(f"{value} ({count})" for value, count in found.most_common(SHOWN))
+    return (shown or "none") + (f" and {len(found) - SHOWN} others" if len(found) > SHOWN else "")
 
 
 def find_table(folder: Path) -> Path | None:

@@ -138,3 +138,32 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
         VolumeData(str(tmp_path), [8, 8, 8], flip=[3])
     with pytest.raises(InputError, match=r"data.count"):
         PhantomData(0)
+
+
+def test_every_phantom_says_what_it_was_asked_to_be_and_what_it_has() -> None:
+    def data(**more: object) -> PhantomData:
+        arguments = {"contrast": ["T1w", "FLAIR"], "lesions": [0, 4], "atrophy": [0.2, 0.9], "validation": 0.2, **more}
+        made = PhantomData(10, [16, 20, 16], batch_size=2, **arguments)  # type: ignore[arg-type]
+        made.setup()
+        return made
+
+    found, again = data(), data()
+    for one, other in ((found.train, again.train), (found.test, again.test)):
+        assert one.covariates == other.covariates
+        assert torch.equal(one.bins, other.bins)
+    rows = found.train.covariates
+    assert {row["contrast"] for row in rows} == {"T1w", "FLAIR"}
+    assert all(0.2 <= float(row["atrophy"]) <= 0.9 for row in rows)
+    for name, row in zip(found.train.names, rows, strict=True):
+        head = found.phantom(int(name.removeprefix("phantom-")))
+        assert float(row["ventricles"]) == pytest.approx(head.ventricles)
+        assert float(row["lesion_load"]) == pytest.approx(head.lesion_load)
+    assert min(float(row["lesion_load"]) for row in rows) == 0 < max(float(row["lesion_load"]) for row in rows)
+    (batch, *_) = found.val_dataloader()
+    assert set(batch.covariates[0]) == {"contrast", "atrophy", "ventricles", "lesion_load", "brain"}
+    said = dict(found.describe())
+    assert said["covariate contrast"].startswith(("T1w (", "FLAIR ("))
+    assert said["covariate atrophy"].endswith("in the median")
+    for wrong in ({"lesions": [3, 1]}, {"atrophy": [0.0, 2.0]}, {"contrast": []}):
+        with pytest.raises(InputError, match=f"data.{next(iter(wrong))}"):
+            data(**wrong)

@@ -96,3 +96,23 @@ def test_bad_arguments_are_named() -> None:
         head_phantom(0, (32, 32))
     with pytest.raises(InputError, match="spacing above 0"):
         head_phantom(0, SMALL, spacing=-1.0)
+
+
+def test_ageing_grows_the_ventricles_thins_the_cortex_and_leaves_the_person_as_big() -> None:
+    ages = [head_phantom(1, (48, 60, 48), atrophy=atrophy) for atrophy in (0.0, 0.5, 1.0)]
+    ventricles = [head.ventricles for head in ages]
+    grey, csf = ([int((head.labels == LABEL[tissue]).sum()) for head in ages] for tissue in ("grey", "csf"))
+    assert ventricles == sorted(ventricles)
+    assert ventricles[2] > 2 * ventricles[0]
+    assert grey == sorted(grey, reverse=True)
+    assert csf == sorted(csf)
+    assert len({head.brain_volume for head in ages}) == 1
+
+
+def test_what_a_phantom_has_in_millilitres_is_what_its_masks_hold() -> None:
+    head = head_phantom(4, SMALL, contrast="FLAIR", lesions=3)
+    assert head.ventricles == pytest.approx((head.labels == LABEL["ventricle"]).sum() * 0.216)
+    assert head.lesion_load == pytest.approx(head.lesion.sum() * 0.216)
+    assert head.lesion_load > 0 == head_phantom(4, SMALL).lesion_load
+    with pytest.raises(InputError, match="atrophy runs from 0"):
+        head_phantom(0, SMALL, atrophy=1.5)
