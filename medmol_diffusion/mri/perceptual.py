@@ -12,7 +12,7 @@ FLOOR = 1e-3
 
 class BandAmplitudes(nn.Module):
     r"""Mean distance between local amplitudes $a = \sqrt{\langle b^2 \rangle + 10^{-3}}$ of the 7 high-pass Haar bands
-    b of 3 levels, $\langle \cdot \rangle$ the mean over 3^3 coefficients.
+    b of 3 levels, $\langle \cdot \rangle$ the mean over 3^3 coefficients, repeated at the border.
 
     A fixed network of three layers, filters, squares and pooling, in the place of a trained one, which would have to be
     downloaded: amplitudes say how much detail there is, not where exactly, so a plausible texture out of phase costs
@@ -36,5 +36,5 @@ class BandAmplitudes(nn.Module):
         """(block means, amplitudes of the high-pass bands)."""
         z, y, x_ = (size % 2 for size in reversed(x.shape[2:]))
         bands = self.haar.encode(F.pad(x, (0, z, 0, y, 0, x_), mode="replicate"))
-        energy = F.avg_pool3d(bands[:, 1:].square(), 3, stride=1, padding=1, count_include_pad=False)
+        energy = F.avg_pool3d(F.pad(bands[:, 1:].square(), (1,) * 6, mode="replicate"), 3, stride=1)
         return bands[:, :1] / 8**0.5, (energy + FLOOR).sqrt()
