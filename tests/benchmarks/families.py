@@ -134,7 +134,7 @@ def judge(family: Family, seed: int, run: Path, real: Path, options: argparse.Na
     steps = {"steps": STEPS} if family.kind == "VolumeDiffusion" else {}
     made = write(model.sample(options.count, seed=seed, **steps), run / "samples")
     tables = {one.key: one.data for one in judge_scans(made, real, HaarFeatures(), silent, seed=seed).tables}
-    named = {one["score"]: one["value"] for key in ("distances", "precision_recall") for one in tables[key]["figures"]}
+    named = {one["name"]: one["value"] for key in ("distances", "precision_recall") for one in tables[key]["figures"]}
     figures = {name: next((v for k, v in named.items() if k.startswith(name)), np.nan) for name in COLUMNS[:4]}
     figures |= {"MS-SSIM": tables["diversity"]["generated"]["value"]}
     figures |= {"real MS-SSIM": tables["diversity"]["real"]["value"], "bits per voxel": np.nan}
