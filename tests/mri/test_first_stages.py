@@ -93,7 +93,7 @@ def test_the_bound_of_latent_diffusion_is_log_p_plus_the_divergence_of_the_poste
     over = bound.total - exact_nll(batch)
     error = over.std().item() / 400**0.5
     divergence = spread**2 - 1 - math.log(spread**2)
-    assert error < 0.11
+    assert error < 0.2
     assert over.mean().item() == pytest.approx(divergence, abs=3 * error)
     assert spread == 1.0 or over.mean().item() > 3 * error
     assert set(bound.terms) == {
