@@ -135,7 +135,7 @@ class Autoencoder(OneShot):
     def _tiled(self, function: Any, x: Tensor, tile: int | None, voxels: int) -> Tensor:
         """``function`` of x, whose places are so many ``voxels`` wide, in cubes of ``tile`` voxels."""
         if tile is None:
-            return function(x)  # type: ignore[no-any-return]
+            return function(x)
         latents = -(-tile // self.factor)
         unit = self.factor // voxels
         return in_tiles(function, x, latents * unit, max(1, latents // 4) * unit)
@@ -151,7 +151,7 @@ class Autoencoder(OneShot):
         channels, layers = self.critic_sizes
         # One group: the statistics of a batch would tie its scans together.
         norm = ("GROUP", {"num_groups": 1})
-        return PatchDiscriminator(3, channels, in_channels=1, num_layers_d=layers, norm=norm)  # type: ignore[no-any-return]
+        return PatchDiscriminator(3, channels, in_channels=1, num_layers_d=layers, norm=norm)
 
     def attempt(self, batch: VolumeBatch, generator: torch.Generator) -> Attempt:
         self.check_shape(batch.data)
@@ -248,4 +248,4 @@ def _patches(critic: nn.Module, scans: Tensor, real: bool, for_critic: bool) -> 
 
     loss = PatchAdversarialLoss(reduction="none", criterion="least_squares", no_activation_leastsq=True)
     (found,) = loss(critic(scans)[-1], target_is_real=real, for_discriminator=for_critic)
-    return found.flatten(1).mean(1)  # type: ignore[no-any-return]
+    return found.flatten(1).mean(1)

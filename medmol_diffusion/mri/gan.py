@@ -81,7 +81,7 @@ class GAN(OneShot):
     def _judge(self, critic: nn.Module, scans: Tensor) -> Tensor:
         """[B] the critic's answers; sizes are padded to a multiple of 2^levels with background."""
         z, y, x = (-size % 2 ** len(self.channels) for size in reversed(scans.shape[2:]))
-        return critic(F.pad(scans, (0, z, 0, y, 0, x), value=-1.0))[:, 0]  # type: ignore[no-any-return]
+        return critic(F.pad(scans, (0, z, 0, y, 0, x), value=-1.0))[:, 0]
 
     def attempt(self, batch: VolumeBatch, generator: torch.Generator) -> Attempt:
         self.check_shape(batch.data)

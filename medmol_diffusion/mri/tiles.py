@@ -26,8 +26,8 @@ def in_tiles(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap
     starts = [_starts(size, side, side - overlap) for size, side in zip(sizes, sides, strict=True)]
     total, weights = x.new_zeros(0), x.new_zeros(0)
     for corner in product(*starts):
-        box = tuple(slice(at, at + side) for at, side in zip(corner, sides, strict=True))
-        found = function(x[(..., *box)].contiguous())
+        a, b, c = (slice(at, at + side) for at, side in zip(corner, sides, strict=True))
+        found = function(x[:, :, a, b, c].contiguous())
         ratio = found.shape[2] / sides[0]
         if not len(total):
             whole = [round(size * ratio) for size in sizes]
@@ -35,9 +35,9 @@ def in_tiles(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap
             weights = found.new_zeros(whole)
         ramps = [_ramp(found.shape[2 + axis], overlap * ratio).to(found) for axis in range(3)]
         weight = ramps[0][:, None, None] * ramps[1][:, None] * ramps[2]
-        place = tuple(slice(round(at.start * ratio), round(at.stop * ratio)) for at in box)
-        total[(..., *place)] += found * weight
-        weights[place] += weight
+        a, b, c = (slice(round(box.start * ratio), round(box.stop * ratio)) for box in (a, b, c))
+        total[:, :, a, b, c] += found * weight
+        weights[a, b, c] += weight
     return total / weights
 
 
