@@ -257,7 +257,7 @@ class VolumeDiffusion(DiffusionModel):
         streams = Streams(seed, batch.index)
         known = self.known(batch, streams)
         seen = self.first_stage.observed(batch, known.guess, self.grid.levels, streams)
-        dim = batch.mask.flatten(1).sum(1)
+        dim = batch.mask.flatten(1).sum(1).double()
         return Observed(seen.space, seen.x, seen.observation, seen.data, streams, seen.terms, known, dim)
 
     def observed_with_condition(self, batch: VolumeBatch, seed: int = 0) -> Observed:

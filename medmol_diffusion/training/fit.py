@@ -36,6 +36,7 @@ from medmol_diffusion.training.saved import named_class
 CHATTER = (
     "does not have many workers|args parameter is intended|LeafSpec|exists and is not empty|Checkpoint directory"
     "|tensorboardX|number of training batches|srun|GPU available but not used|resuming from a checkpoint that ended"
+    "|ModelCheckpoint with manual optimization|in eval mode at the start of training"
 )
 # Lines of a parser's complaint that say less than the others.
 ASIDES = (

@@ -36,7 +36,7 @@ model:
       latent_channels: 2
       perceptual_weight: 0.1
       adversarial_weight: 0.1
-      adversarial_start: 2
+      adversarial_start: 3
       critic_channels: 8
       critic_layers: 1
 """
@@ -82,7 +82,7 @@ def run(folder: Path, name: str, steps: int, *more: str, out: str = "") -> Path:
 
 @pytest.fixture(scope="module")
 def autoencoder(folder: Path) -> Path:
-    return run(folder, "autoencoder", 4)
+    return run(folder, "autoencoder", 6)
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +96,12 @@ def latent(folder: Path, autoencoder: Path) -> Path:
 
 
 def test_a_resumed_run_with_a_critic_equals_the_one_that_never_stopped(folder: Path, autoencoder: Path) -> None:
-    """Stopped before the critic begins, and after."""
-    run(folder, "autoencoder", 1, out="parts")
-    for steps in (3, 4):
+    """Stopped before the critic begins, and after, each time at the end of an epoch of two batches."""
+    run(folder, "autoencoder", 2, out="parts")
+    for steps in (4, 6):
         parts = run(folder, "autoencoder", steps, "--ckpt_path", "last", out="parts")
     a, b = (torch.load(one / "checkpoints" / "last.ckpt", weights_only=True) for one in (autoencoder, parts))
-    assert a["global_step"] == b["global_step"] == 4  # the critic's steps are not counted
+    assert a["global_step"] == b["global_step"] == 6  # the critic's steps are not counted
     assert len(a["optimizer_states"]) == 2
     assert any(name.startswith("critic.") for name in a["state_dict"])
     for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
@@ -110,11 +110,11 @@ def test_a_resumed_run_with_a_critic_equals_the_one_that_never_stopped(folder: P
 
 def test_the_critic_begins_when_it_is_told(autoencoder: Path) -> None:
     rows = [row for row in read_rows(autoencoder / "metrics.csv") if "train/loss" in row]
-    assert [row["step"] for row in rows] == ["0", "1", "2", "3"]
+    assert [row["step"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
     assert ["train/critic" in row for row in rows] == ["train/adversarial" in row for row in rows]
-    assert ["train/critic" in row for row in rows] == [False, False, True, True]
+    assert ["train/critic" in row for row in rows] == [False, False, False, True, True, True]
     state = torch.load(autoencoder / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"]
-    assert [int(one["state"][0]["step"]) for one in state] == [4, 2]
+    assert [int(one["state"][0]["step"]) for one in state] == [6, 3]
 
 
 def test_what_runs_log_is_known(autoencoder: Path, gan: Path, latent: Path) -> None:
