@@ -164,7 +164,8 @@ def test_tiled_encoding_and_decoding_are_close_to_whole_and_hold_less_at_a_time(
         tiled = model.decode(mu, x.shape[2:], 32)
     assert max(largest) < 0.55 * most
     assert tiled.shape == whole.shape
-    for found, known, away in ((tiled_mu, mu, 10), (tiled, whole, 20)):
+    # The padding of a tile's faces reaches 17 voxels far in this network.
+    for found, known, away in ((tiled_mu, mu, 7), (tiled, whole, 14)):
         inner = (found - known)[:, :, 2:away].abs()
         assert inner.max() < 0.5 * known.std()  # by the statistics of the norms, 8 of one channel each here
         assert inner.mean() < 0.15 * known.std()

@@ -95,11 +95,13 @@ def latent(folder: Path, autoencoder: Path) -> Path:
     return run(folder, "latent", 2)
 
 
-def test_a_resumed_run_with_a_critic_equals_the_one_that_never_stopped(folder: Path, autoencoder: Path) -> None:
-    """Stopped before the critic begins, and after, each time at the end of an epoch of two batches."""
-    run(folder, "autoencoder", 2, out="parts")
-    for steps in (4, 6):
-        parts = run(folder, "autoencoder", steps, "--ckpt_path", "last", out="parts")
+@pytest.mark.parametrize("stop", [2, 4])
+def test_a_resumed_run_with_a_critic_equals_the_one_that_never_stopped(
+    folder: Path, autoencoder: Path, stop: int
+) -> None:
+    """Stopped before the critic begins, or after, at the end of an epoch of two batches."""
+    run(folder, "autoencoder", stop, out=f"parts-{stop}")
+    parts = run(folder, "autoencoder", 6, "--ckpt_path", "last", out=f"parts-{stop}")
     a, b = (torch.load(one / "checkpoints" / "last.ckpt", weights_only=True) for one in (autoencoder, parts))
     assert a["global_step"] == b["global_step"] == 6  # the critic's steps are not counted
     assert len(a["optimizer_states"]) == 2
@@ -168,7 +170,7 @@ def test_validate_prints_the_bound_its_terms_and_how_close_scans_come_back(
     main(["validate", str(latent), "--draws", "2"])
     shown = capsys.readouterr().out
     assert "-latent_entropy" in shown
-    assert "independent Gaussian latents" in shown
+    assert "gain over it" in shown
 
 
 def test_samples_of_one_pass_are_written_with_their_seed(autoencoder: Path, gan: Path, tmp_path: Path) -> None:
