@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.families -o runs/families --minutes 60 --seeds 3 [--data FOLDER --shape 44 60 48]
 
-Every run gets --minutes of training (the wall clock of its loop, validation and start left out; run nothing beside it),
-the same data module, the same split, and its own seed. Then each samples as many scans as the test part has, or
+Every run gets --minutes of training: of the processor, all threads together, so that what else the machine does takes
+nothing from one family; on a GPU of the wall clock. Validation and start are left out. All have the same data module, the same split, and its own seed. Then each samples as many scans as the test part has, or
 --count, and `medmol score` judges them against the test scans: Frechet distance, RBF-MMD, precision, recall, MS-SSIM
 diversity beside the real scans' own; and bits per voxel on the test scans where the family has a likelihood. The table
 has the mean and the standard deviation over seeds; the training curves go to OUT/curves.png. Without --data, head
@@ -76,11 +76,12 @@ class Budget(pl.Callback):
         self.file, self.seconds = Path(file), seconds
         self.used = json.loads(self.file.read_text())["seconds"] if self.file.is_file() else 0.0
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        self.began = time.perf_counter()
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self.clock = time.process_time if pl_module.device.type == "cpu" else time.perf_counter
+        self.began = self.clock()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self.used += time.perf_counter() - self.began
+        self.used += self.clock() - self.began
         trainer.should_stop = trainer.should_stop or self.used >= self.seconds
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
