@@ -3,11 +3,12 @@
     python -m tests.benchmarks.families -o runs/families --minutes 60 --seeds 3 [--data FOLDER --shape 44 60 48]
 
 Every run gets --minutes of training: of the processor, all threads together, so that what else the machine does takes
-nothing from one family; on a GPU of the wall clock. Validation and start are left out. All have the same data module, the same split, and its own seed. Then each samples as many scans as the test part has, or
---count, and `medmol score` judges them against the test scans: Frechet distance, RBF-MMD, precision, recall, MS-SSIM
-diversity beside the real scans' own; and bits per voxel on the test scans where the family has a likelihood. The table
-has the mean and the standard deviation over seeds; the training curves go to OUT/curves.png. Without --data, head
-phantoms. What is finished is not done again: a run goes on where it stopped.
+nothing from one family; on a GPU of the wall clock. Validation and start are left out. All share the data module and
+the split, and each has its own seed. Then each samples as many scans as the test part has, or --count, and `medmol
+score` judges them against the test scans: Frechet distance, RBF-MMD, precision, recall, MS-SSIM diversity beside the
+real scans' own; and bits per voxel on the test scans where the family has a likelihood. The table has the mean and the
+standard deviation over seeds; the training curves go to OUT/curves.png. Without --data, head phantoms. What is finished
+is not done again: a run goes on where it stopped.
 
 No family is trained on features of the judge, and none with an adversary but the GAN: the VAE is the plain one.
 """
