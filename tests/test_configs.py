@@ -8,11 +8,13 @@ import pytest
 import torch
 import yaml
 
+from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import Molecule, MoleculeDiffusion
 from medmol_diffusion.molecules.enumerate import enumerate_molecules
 from medmol_diffusion.mri import Volume
 from medmol_diffusion.mri.phantom import head_phantom
 from medmol_diffusion.training.fit import fit
+from medmol_diffusion.training.model import DiffusionModel
 from medmol_diffusion.training.saved import load_model
 from medmol_diffusion.training.validation import open_data, validate_model
 from tests.conftest import write_npz
@@ -66,15 +68,28 @@ def test_config_trains_validates_and_samples(file: Path, tmp_path: Path) -> None
         alone = [f"--model.{key}=null" for key in ("teacher", "student_steps")]
         teacher = fit([*arguments, *alone, f"--trainer.default_root_dir={tmp_path / 'teacher'}"])
         arguments.append(f"--model.teacher={teacher}")
+    stage = (config["model"]["model"]["init_args"].get("first_stage") or {}).get("init_args", {})
+    if "path" in stage:  # trained here too, by the config of the run that the path names
+        first = file.with_name(f"{Path(stage['path']).name}.yaml")
+        folder = tmp_path / "first"
+        trained = fit([arguments[0], str(first), *arguments[2:], f"--trainer.default_root_dir={folder}"])
+        arguments.append(f"--model.model.init_args.first_stage.init_args.path={trained}")
     run = fit(arguments)
     model = load_model(run)
+    if not isinstance(model, DiffusionModel):
+        (volume,) = model.sample(1)  # type: ignore[attr-defined]
+        assert np.isfinite(volume.data).all()
     data, split = open_data(model, str(run), None, None)
+    if model.without_likelihood:
+        with pytest.raises(InputError, match="no likelihood"):
+            validate_model(model, data, split, None, draws=1, seed=0, limit=1)
+        return
     bound = validate_model(model, data, split, config["model"].get("transitions", 0), draws=1, seed=0, limit=1)
     for name, value in bound.terms.items():
         assert name == "size" or torch.isfinite(value).all(), name  # a size that was never counted has probability 0
     if isinstance(model, MoleculeDiffusion):
         assert len(model.sample(2, steps=2)) == 2
-    else:
+    elif isinstance(model, DiffusionModel):
         (volume,) = model.sample(1, steps=2)  # type: ignore[attr-defined]
         assert np.isfinite(volume.data).all()
 

@@ -10,6 +10,8 @@ from medmol_diffusion.cli.inputs import load
 from medmol_diffusion.cli.output import console
 from medmol_diffusion.cli.parser import Verbs, add_model, add_verb, at_least
 from medmol_diffusion.cli.sampling import (
+    GRID,
+    STEPS,
     add_asking,
     add_sampling,
     check_molecule_file,
@@ -42,6 +44,7 @@ def add(verbs: Verbs) -> None:
 
 def sample(options: argparse.Namespace) -> None:
     from medmol_diffusion.core import grid
+    from medmol_diffusion.training.model import DiffusionModel
 
     out = Path(options.output)
     model = load(options.model, options.device)
@@ -53,18 +56,17 @@ def sample(options: argparse.Namespace) -> None:
             raise InputError("--bids is for scans")
     elif out.suffix:
         raise InputError(f"-o {out}: scans are written to a folder, one .nii.gz each")
-    options.sampler = options.sampler or ("ancestral" if molecules else "dpm++2m")
-    try:
-        grid(model.schedule, options.steps, options.grid)
-    except ValueError as error:
-        raise InputError(f"--grid {options.grid}: {error}") from error
-    settings: dict[str, Any] = {
-        "steps": options.steps,
-        "sampler": options.sampler,
-        "spacing": options.grid,
-        "seed": options.seed,
-        "guide": guide(options, model),
-    }
+    settings: dict[str, Any] = {"seed": options.seed}
+    if isinstance(model, DiffusionModel):
+        options.sampler = options.sampler or ("ancestral" if molecules else "dpm++2m")
+        try:
+            grid(model.schedule, options.steps, options.grid)
+        except ValueError as error:
+            raise InputError(f"--grid {options.grid}: {error}") from error
+        settings |= {"steps": options.steps, "sampler": options.sampler, "spacing": options.grid}
+        settings["guide"] = guide(options, model)
+    else:
+        _in_one_pass(options)
     if options.size is not None:
         asked["sizes"] = [options.size] * options.n
     settings |= asked
@@ -75,3 +77,12 @@ def sample(options: argparse.Namespace) -> None:
     else:
         write_scans(found, options)
     console.print(f"{counted(len(found), 'molecule' if molecules else 'scan')} in [bold]{escape(str(out))}[/]")
+
+
+def _in_one_pass(options: argparse.Namespace) -> None:
+    """Of a model without steps: refuse what says how to take them, and say nothing of them beside the samples."""
+    if options.steps != STEPS or options.grid != GRID or options.sampler or options.worse or options.away:
+        raise InputError(
+            f"{options.model} makes a scan in one pass: --steps, --sampler, --grid and --worse are for diffusion"
+        )
+    options.steps = options.sampler = options.grid = None

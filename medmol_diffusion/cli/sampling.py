@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from medmol_diffusion.mri import Volume
 
 SAMPLERS, GRIDS = CoreNames("STEPPERS"), CoreNames("GRIDS")
+STEPS, GRID = 100, "time"
+"""Of a sampler, where nothing is said."""
 MOLECULE_FILES = (".sdf", ".sdf.gz", ".xyz", ".xyz.gz")
 """What molecules can be written to."""
 
 
 def add_sampling(sub: argparse.ArgumentParser, default: str | None) -> None:
     """Steps, sampler, grid and autoguidance."""
-    sub.add_argument("--steps", type=at_least(1), default=100, help="of the sampler (default 100)")
+    sub.add_argument("--steps", type=at_least(1), default=STEPS, help=f"of the sampler (default {STEPS})")
     said = f"default {default}" if default else "default: ancestral for molecules, dpm++2m for scans"
     sub.add_argument(
         "--sampler", choices=SAMPLERS, metavar="NAME", default=default, help=f"one of %(choices)s ({said})"
@@ -31,7 +33,7 @@ def add_sampling(sub: argparse.ArgumentParser, default: str | None) -> None:
         "--grid",
         choices=GRIDS,
         metavar="NAME",
-        default="time",
+        default=GRID,
         help="how the steps are spaced: one of %(choices)s (default time)",
     )
     sub.add_argument(
@@ -210,6 +212,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     model = Path(options.model).name or Path(options.model).resolve().name
     found = {"model": model, "seed": options.seed, "steps": options.steps}
     found |= {"sampler": options.sampler, "grid": options.grid}
+    found = {name: value for name, value in found.items() if value is not None}
     if options.worse is not None:
         found |= {"worse": Path(options.worse).name, "away": f"{away(options):g}"}
     if getattr(options, "covariate", None):

@@ -60,10 +60,13 @@ def validate(options: argparse.Namespace) -> None:
         open_data,
         summary,
         validate_baseline,
+        validate_measures,
         validate_model,
     )
 
     model = load(options.model, options.device)
+    if model.without_likelihood:
+        raise InputError(f"{options.model}: {model.without_likelihood}")
     data, split = open_data(model, options.model, options.data, options.split, options.conditional, options.skip)
     if options.method != "bound" and options.steps == 0:
         raise InputError(f"--steps 0 is the continuous-time bound; --method {options.method} needs at least 1")
@@ -83,7 +86,8 @@ def validate(options: argparse.Namespace) -> None:
             options.conditional,
         )
     baseline = validate_baseline(model, data, split, options.limit, options.seed)
-    console.print(bound_table(model, bound, baseline))
+    measures = validate_measures(model, data, split, options.limit, options.seed)
+    console.print(bound_table(model, bound, baseline, measures))
     left_out = getattr(data, "left_out", 0)
     if left_out:
         console.print(f"[yellow]without {counted(left_out, 'molecule')} that the model cannot hold[/]")
@@ -96,6 +100,8 @@ def validate(options: argparse.Namespace) -> None:
         "left_out": left_out,
         **beside,
     }
+    if measures:
+        content["measures"] = measures
     if bound.blocks:
         content["blocks"] = bound.block_summary()
     write_json(options.json, content)

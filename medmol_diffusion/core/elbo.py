@@ -27,6 +27,8 @@ from medmol_diffusion.core.schedule import (
 from medmol_diffusion.core.space import Product, Space
 
 LN2 = math.log(2)
+SUBTRACTED = ("log_volume", "latent_entropy")
+"""The terms of a bound that are subtracted in its total."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Elbo:
     """-log p of every example, term by term: the bound, or one of the other ways to take it (``method``).
 
     Attributes:
-        terms: name -> [B] nats, each averaged over the draws; ``log_volume`` is subtracted, the others are added.
+        terms: name -> [B] nats, each averaged over the draws; those in SUBTRACTED are subtracted, the others are added.
         dim: [B] degrees of freedom.
         draw_variance: [B] variance of the total over repeated draws; NaN where it cannot be told: for one draw, and
             for the sum over all T, which holds one draw of noise at every level.
@@ -57,7 +59,7 @@ class Elbo:
     @property
     def total(self) -> Tensor:
         """[B] nats."""
-        return torch.stack([-v if name == "log_volume" else v for name, v in self.terms.items()]).sum(0)
+        return torch.stack([-v if name in SUBTRACTED else v for name, v in self.terms.items()]).sum(0)
 
     @property
     def bits_per_dim(self) -> Tensor:

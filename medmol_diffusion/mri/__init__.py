@@ -4,8 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from medmol_diffusion.mri.anomaly import METHODS, AnomalyDetector, Detection
+from medmol_diffusion.mri.autoencoder import Autoencoder
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.first_stages.haar_stage import HaarStage
+from medmol_diffusion.mri.first_stages.identity_stage import IdentityStage
+from medmol_diffusion.mri.first_stages.kl_stage import KLStage
+from medmol_diffusion.mri.gan import GAN
 from medmol_diffusion.mri.model import VolumeDiffusion
 from medmol_diffusion.mri.monai_model import MonaiDiffusion
 from medmol_diffusion.mri.monai_schedule import MonaiSchedule
@@ -16,10 +20,14 @@ if TYPE_CHECKING:
     from medmol_diffusion.mri.data import PhantomData, VolumeData
 
 __all__ = [
+    "GAN",
     "METHODS",
     "AnomalyDetector",
+    "Autoencoder",
     "Detection",
     "HaarStage",
+    "IdentityStage",
+    "KLStage",
     "MonaiDiffusion",
     "MonaiSchedule",
     "PhantomData",

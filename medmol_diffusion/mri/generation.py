@@ -13,6 +13,7 @@ from medmol_diffusion.core.guidance import Interval
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.covariates import Asked
+from medmol_diffusion.mri.extents import drawn_extents
 from medmol_diffusion.mri.known import Known
 from medmol_diffusion.mri.region import known_voxels
 from medmol_diffusion.mri.transforms import Prepared
@@ -22,8 +23,6 @@ from medmol_diffusion.training.solver import Guide, Solver
 if TYPE_CHECKING:
     from medmol_diffusion.mri.model import VolumeDiffusion
 
-EXTENTS = 64
-"""How many sizes of training scans a model remembers; samples draw theirs from them."""
 Solve = Callable[[Tensor, Streams, Known], tuple[Space, Tensor]]
 """(places of the batch, its streams, what is known) -> (space, x_hat)."""
 
@@ -57,7 +56,7 @@ class Generator:
                 "scans"
             )
         streams = self._streams(count)
-        extents = self.model.extents.cpu()[(streams.uniform() * EXTENTS).long()].tolist()
+        extents = drawn_extents(self.model.extents, streams)
         masks = torch.stack([centred_box(extent, self.model.grid.shape) for extent in extents])[:, None]
         found = self.from_noise(self.model.given(None, masks), masks, streams, covariates)
         return [

@@ -27,9 +27,10 @@ from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.covariates import Asked, Covariates
+from medmol_diffusion.mri.extents import EXTENTS, on_grid, training_extents
 from medmol_diffusion.mri.first_stages.first_stage import FirstStage
 from medmol_diffusion.mri.first_stages.haar_stage import HaarStage
-from medmol_diffusion.mri.generation import EXTENTS, Generator
+from medmol_diffusion.mri.generation import Generator
 from medmol_diffusion.mri.known import Known
 from medmol_diffusion.mri.network import VolumeNetwork
 from medmol_diffusion.mri.task import Task
@@ -197,19 +198,15 @@ class VolumeDiffusion(DiffusionModel):
                 self.task.fit(batch, Streams(0, batch.index))
             self.task.fitted()
         count, total = torch.zeros(2, *self.data_mean.shape, dtype=torch.float64)
-        extents = []
         for batch in _each(scans):
             count += batch.mask[0]
             guess = 0.0 if self.task is None else self.task.guess(self._images(batch), batch.mask)[0]
             total += (batch.data[0] - guess) * batch.mask[0]
-            extents.append(_extent(batch.mask[0, 0]))
         self.data_mean.copy_((total + SHRINKAGE * total.sum() / count.sum()) / (count + SHRINKAGE))
         if self.network.images is not None:
             self.network.images.fit(self._images(batch) for batch in _each(scans))
         self.first_stage.fit((batch, self.known(batch, Streams(0, batch.index)).guess) for batch in _each(scans))
-        sizes = torch.stack(extents)
-        sizes = sizes[sizes.prod(1).argsort()]
-        self.extents.copy_(sizes[torch.linspace(0, len(sizes) - 1, EXTENTS).round().long()])
+        self.extents.copy_(training_extents(batch.mask[0, 0] for batch in _each(scans)))
 
     def _images(self, batch: VolumeBatch) -> Tensor:
         assert self.task is not None
@@ -405,9 +402,7 @@ class VolumeDiffusion(DiffusionModel):
 
     def to_volume(self, data: np.ndarray, provenance: dict[str, str]) -> Volume:
         """A scan on the model's grid, its centre at the origin of the scanner's millimetres."""
-        affine = np.diag([self.grid.spacing or 1.0] * 3 + [1.0])
-        affine[:3, 3] = -affine[:3, :3] @ ((np.array(self.grid.shape) - 1) / 2)
-        return Volume(data.astype(np.float32), affine, provenance)
+        return on_grid(self.grid, data, provenance)
 
 
 def _each(scans: "VolumeSet") -> Iterator[VolumeBatch]:
@@ -415,9 +410,3 @@ def _each(scans: "VolumeSet") -> Iterator[VolumeBatch]:
     from medmol_diffusion.mri.data import collate
 
     return (collate([scans[i]]) for i in range(len(scans)))
-
-
-def _extent(mask: Tensor) -> Tensor:
-    """[3] the sides of the box that a mask [X, Y, Z] fills."""
-    places = mask.nonzero()
-    return places.amax(0) - places.amin(0) + 1

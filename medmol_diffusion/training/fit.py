@@ -16,21 +16,27 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
+import yaml
+from jsonargparse import Namespace, dict_to_namespace
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from medmol_diffusion.errors import InputError, did_you_mean
+from medmol_diffusion.training.adversarial import AdversarialModel
+from medmol_diffusion.training.adversarial_task import AdversarialTask
 from medmol_diffusion.training.curve import Curve
 from medmol_diffusion.training.ema import EMA
 from medmol_diffusion.training.module import DiffusionTask
 from medmol_diffusion.training.progress import StepBar
+from medmol_diffusion.training.saved import named_class
 
 # What Lightning and its parts say of themselves, and nobody can act on.
 CHATTER = (
     "does not have many workers|args parameter is intended|LeafSpec|exists and is not empty|Checkpoint directory"
     "|tensorboardX|number of training batches|srun|GPU available but not used|resuming from a checkpoint that ended"
+    "|ModelCheckpoint with manual optimization|in eval mode at the start of training"
 )
 # Lines of a parser's complaint that say less than the others.
 ASIDES = (
@@ -86,6 +92,19 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not last_checkpoint(self.dirpath).exists():
             super().on_train_end(trainer, pl_module)
+
+
+def settle(config: Any) -> None:
+    """Write into a config what its classes look up elsewhere, so that the run's own config.yaml says it: a class that
+    has ``settle`` (its init_args -> more of them) is asked."""
+    if not isinstance(config, Namespace):
+        return
+    for value in vars(config).values():
+        settle(value)
+    kind = named_class(config.class_path) if isinstance(config.get("class_path"), str) else None
+    if kind is not None and hasattr(kind, "settle"):
+        for name, value in kind.settle(vars(config.init_args)).items():
+            config.init_args[name] = dict_to_namespace(value)
 
 
 def last_checkpoint(folder: object) -> Path:
@@ -145,6 +164,7 @@ class FitCLI(LightningCLI):
             self.checkpoint = last if self.config.ckpt_path == "last" else Path(self.config.ckpt_path)
             self.start = step_of(self.checkpoint)
             self.config.ckpt_path = None  # config.yaml describes the run, not one of its starts
+        settle(self.config.model)
 
     def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
         # The loggers and the progress bar belong to the run folder, so they are set here and not in every config.
@@ -187,7 +207,7 @@ def assemble(kind: type[Assembled], arguments: list[str]) -> Assembled:
     """
     try:
         return kind(
-            DiffusionTask,
+            task_of(arguments),
             pl.LightningDataModule,
             subclass_mode_data=True,
             seed_everything_default=0,
@@ -202,6 +222,27 @@ def assemble(kind: type[Assembled], arguments: list[str]) -> Assembled:
         raise
     except (ArgumentError, ValueError, MisconfigurationException) as error:
         raise InputError(complaint(str(error), arguments)) from error
+
+
+def task_of(arguments: list[str]) -> type[pl.LightningModule]:
+    """What trains the model that a command line names: AdversarialTask where it is an AdversarialModel."""
+    path: Any = ""
+    flags = [part for one in arguments for part in (one.split("=", 1) if one.startswith("--") else [one])]
+    for flag, value in pairwise(flags):
+        if flag in ("--config", "-c"):
+            path = _model_class(value) or path
+        elif flag in ("--model.model", "--model.model.class_path"):
+            path = value
+    kind = named_class(str(path))
+    return AdversarialTask if kind is not None and issubclass(kind, AdversarialModel) else DiffusionTask
+
+
+def _model_class(file: str) -> Any:
+    """model.model.class_path of a config; None where there is none. What is wrong with the file, its parser says."""
+    try:
+        return yaml.safe_load(Path(file).read_text())["model"]["model"]["class_path"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return None
 
 
 @contextmanager

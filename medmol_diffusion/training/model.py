@@ -1,13 +1,12 @@
 """What training and the command line see of a model, whatever its domain."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medmol_diffusion.core import (
     Autoguidance,
@@ -30,9 +29,7 @@ from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.objective import error_per_dim
 from medmol_diffusion.core.observation import Observation
 from medmol_diffusion.errors import InputError
-
-if TYPE_CHECKING:
-    from pytorch_lightning import LightningDataModule
+from medmol_diffusion.training.generative import GenerativeModel
 
 METHODS = ("bound", "iwae", "flow")
 """Ways to take -log p: ``elbo``, ``iwae`` and ``probability_flow_nll`` of the core."""
@@ -73,56 +70,18 @@ class Observed:
         return replace(found, settings=found.settings | settings, dim=found.dim if self.dim is None else self.dim)
 
 
-class DiffusionModel(nn.Module, ABC):
+class DiffusionModel(GenerativeModel):
     """A diffusion model of one domain, composed of the core's parts."""
 
-    unit: str
-    """What one example and its degrees of freedom are, for the likelihood table."""
     default_transitions: int = 0
     """T of the bound that is comparable in this domain; 0 for continuous time."""
-    default_draws: int = 4
-    """Noise draws per example that make a table worth reading."""
 
     schedule: Schedule
-
-    baseline_name: str = ""
-    """The simple model of the same data that a bound must beat to say anything."""
-
-    @property
-    def questions(self) -> tuple[str, ...]:
-        """The names of what the model can be asked for; none of a model of p(x) alone."""
-        return ()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
 
     @property
     @abstractmethod
     def denoiser(self) -> Denoiser:
         """The network and the reading of its output."""
-
-    @property
-    @abstractmethod
-    def vocabulary(self) -> dict[str, Any]:
-        """What a state stands for, by the names of the constructor: models that differ in it speak of other things."""
-
-    def prepare(self, data: Any) -> None:
-        """Measure on the training data what the model needs to know of them before training; called once."""
-
-    @abstractmethod
-    def open_data(self, path: str, skip: bool = False) -> "LightningDataModule":
-        """A data module that brings all of ``path``, as this model needs it, in its training part; with ``skip``,
-        without the examples that the model cannot hold."""
-
-    def open_conditional_data(self, path: str, skip: bool = False) -> "LightningDataModule":
-        """The same with the examples' own values of ``questions``.
-
-        Raises:
-            InputError: the model has none.
-        """
-        raise InputError(f"a {type(self).__name__} without a condition has one likelihood only, p(x)")
 
     @abstractmethod
     def training_example(self, batch: Any, generator: Randomness) -> tuple[Space, Tensor, Any]:
@@ -159,7 +118,7 @@ class DiffusionModel(nn.Module, ABC):
         )
         return self.error(prediction, x_target, eps_target, Native())
 
-    def learn_from(self, teacher: "DiffusionModel", name: str) -> None:
+    def learn_from(self, teacher: GenerativeModel, name: str) -> None:
         """Begin as ``teacher``, called ``name``: its weights, and what was measured on its training data.
 
         Raises:
@@ -174,7 +133,7 @@ class DiffusionModel(nn.Module, ABC):
                 f"({str(error).splitlines()[-1].strip()})"
             ) from error
 
-    def start_from(self, other: "DiffusionModel", name: str) -> None:
+    def start_from(self, other: GenerativeModel, name: str) -> None:
         """Begin with the weights of ``other``, called ``name``, to be trained on. What the model has and ``other`` has
         not, the layers of a condition for example, stays as it is.
 
@@ -206,7 +165,7 @@ class DiffusionModel(nn.Module, ABC):
         self._check_kin(worse, name)
         return lambda denoiser: Autoguidance(denoiser, worse.denoiser, scale, interval)
 
-    def _check_kin(self, other: "DiffusionModel", name: str, but: tuple[str, ...] = ()) -> None:
+    def _check_kin(self, other: GenerativeModel, name: str, but: tuple[str, ...] = ()) -> None:
         if type(other) is not type(self):
             raise InputError(f"{name} is a {type(other).__name__}, not a {type(self).__name__}")
         for field, value in self.vocabulary.items():
@@ -323,22 +282,3 @@ class DiffusionModel(nn.Module, ABC):
 
     def _seen(self, batch: Any, conditional: bool, seed: int) -> Observed:
         return self.observed_with_condition(batch, seed) if conditional else self.observed(batch, seed)
-
-    def baseline(self, batch: Any, seed: int = 0) -> Tensor | None:
-        """[B] nats of ``baseline_name``, on the same data, the same degrees of freedom and, what is drawn of them, by
-        the same seed as ``elbo``; None without one."""
-        return None
-
-    @classmethod
-    def from_pretrained(cls, source: str | Path) -> Self:
-        """Load an exported folder or a run folder.
-
-        Raises:
-            InputError: nothing is found there, or it is a model of another kind.
-        """
-        from medmol_diffusion.training.saved import load_model
-
-        model = load_model(source)
-        if not isinstance(model, cls):
-            raise InputError(f"{source} is a {type(model).__name__}, not a {cls.__name__}")
-        return model

@@ -1,7 +1,6 @@
 """The one LightningModule for both domains."""
 
-import hashlib
-import math
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +13,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.model import DiffusionModel
 from medmol_diffusion.training.names import LEARNING_RATE, TRAIN_LOSS, validation_metrics
 from medmol_diffusion.training.saved import load_model
+from medmol_diffusion.training.step import check_finite, rate_factor, step_generator
 
 
 class DiffusionTask(pl.LightningModule):
@@ -104,24 +104,16 @@ class DiffusionTask(pl.LightningModule):
     def on_train_start(self) -> None:
         if self.teacher is not None:
             # In a tuple the teacher is no part of the task: neither trained, nor averaged, nor saved with it.
-            self._teachers = (load_model(self.teacher).to(self.device),)
+            self._teachers = (DiffusionModel.from_pretrained(self.teacher).to(self.device),)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        place = (self.seed, self.global_step, batch_idx, self.global_rank)
-        digest = hashlib.sha256(repr(place).encode()).digest()
-        generator = torch.Generator(self.device).manual_seed(int.from_bytes(digest[:7], "big"))
+        generator = step_generator(self.device, self.seed, self.global_step, batch_idx, self.global_rank)
         if self.teacher is None:
             loss = self.model.loss(batch, generator)
         else:
             (teacher,) = self._teachers
             loss = self.model.distillation_loss(batch, teacher, self.student_steps, self.substeps, generator)
-        if not torch.isfinite(loss).all():
-            bad = (~torch.isfinite(loss)).nonzero()[:, 0].tolist()
-            names = getattr(batch, "names", None) or batch.index.tolist()
-            raise InputError(
-                f"the loss is not finite at step {self.global_step} for {', '.join(str(names[i]) for i in bad)}: "
-                "look at these items, lower learning_rate, or train in float32"
-            )
+        check_finite(loss, batch, self.global_step)
         mean = loss.mean()
         self.log(TRAIN_LOSS, mean, prog_bar=True, batch_size=len(batch))
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -143,13 +135,8 @@ class DiffusionTask(pl.LightningModule):
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused
         )
-
-        def factor(step: int) -> float:
-            warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-            if self.decay_steps is None:
-                return warm
-            done = (step - self.decay_from) / (self.decay_steps - self.decay_from)
-            return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
-
+        factor = partial(
+            rate_factor, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps, decay_from=self.decay_from
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -18,6 +18,23 @@ LOGGED = {
     "val/bits_per_dim": "total per degree of freedom; bits",
 }
 
+CRITIC_LOSS = "train/critic"
+LOGGED_ADVERSARIAL = {
+    CRITIC_LOSS: "loss of the discriminator or critic, mean over the batch; no unit",
+    "train/adversarial": "what the generator loses to it; no unit",
+    "train/reconstruction": "the autoencoder's distance of the restored scan from the scan, per counted voxel",
+    "train/kl": "its KL divergence per counted voxel, times its weight; nats",
+    "train/perceptual": "its distance in amplitudes of wavelet bands, times its weight",
+    "train/scale": "what fits the scale of its p(v | u) where the reconstruction does not; nats per counted voxel",
+    "val/kl": "KL(q(u | v) || N(0, I)) of an autoencoder; nats per example",
+}
+"""What runs with an adversary log besides."""
+LOGGED_LATENT = {
+    "val/first_stage_reconstruction": "-log p(v | u) of the first stage; nats per example",
+    "val/latent_entropy": "entropy of q(u | v), subtracted in the total; nats per example",
+}
+"""What a diffusion of an autoencoder's latents logs besides."""
+
 
 def validation_metrics(bound: Elbo) -> dict[str, float]:
     """The means of a bound over the validation set, under their logged names."""

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from medmol_diffusion import __version__
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.folder import CONFIG, find_model
-from medmol_diffusion.training.model import DiffusionModel
+from medmol_diffusion.training.generative import GenerativeModel
 
 WEIGHTS, CARD = "model.safetensors", "card.md"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
-_PREFIX = "model."  # of the model's weights inside DiffusionTask
+_PREFIX = "model."  # of the model's weights inside a task
 
 
-def load_model(source: str | Path) -> DiffusionModel:
+def load_model(source: str | Path) -> GenerativeModel:
     """Build a model from its config.yaml and fill in its (averaged) weights, in evaluation mode.
 
     Raises:
@@ -30,8 +30,8 @@ def load_model(source: str | Path) -> DiffusionModel:
     """
     folder = find_model(source)
     model = build(read_model_config(folder))
-    if not isinstance(model, DiffusionModel):
-        raise InputError(f"{folder / CONFIG} describes a {type(model).__name__}, which is no diffusion model")
+    if not isinstance(model, GenerativeModel):
+        raise InputError(f"{folder / CONFIG} describes a {type(model).__name__}, which is no model of data")
     try:
         model.load_state_dict(_read_weights(folder))
     except RuntimeError as error:
@@ -80,6 +80,21 @@ def build(config: Any, kind: type = nn.Module) -> Any:
     if "class_path" not in config:
         return {key: build(value, kind) for key, value in config.items()}
     path = str(config["class_path"])
+    found = named_class(path)
+    if found is None or not issubclass(found, kind):
+        raise InputError(f"class_path {path} is not a {kind.__name__} of medmol_diffusion, so it is not loaded")
+    try:
+        return found(**build(config.get("init_args") or {}, kind))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"init_args of {path} do not fit: {error}") from error
+
+
+def named_class(path: str) -> type | None:
+    """The package's own class of that class_path; None where it names something else.
+
+    Raises:
+        InputError: it is in the package, but what it needs is not installed.
+    """
     module, _, name = path.rpartition(".")
     found: Any = None
     if module.split(".")[0] == "medmol_diffusion":
@@ -88,12 +103,7 @@ def build(config: Any, kind: type = nn.Module) -> Any:
         except ImportError as error:
             raise InputError(f"class_path {path} cannot be imported: {error}") from error
     own = inspect.isclass(found) and found.__module__.startswith("medmol_diffusion.")
-    if not own or not issubclass(found, kind):
-        raise InputError(f"class_path {path} is not a {kind.__name__} of medmol_diffusion, so it is not loaded")
-    try:
-        return found(**build(config.get("init_args") or {}, kind))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"init_args of {path} do not fit: {error}") from error
+    return found if own else None
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
@@ -150,7 +160,7 @@ def _half(value: Tensor) -> Tensor:
     return value.half() if matrix and value.abs().max() < torch.finfo(torch.float16).max else value
 
 
-def _card(model: DiffusionModel, source: Path, out: Path) -> str:
+def _card(model: GenerativeModel, source: Path, out: Path) -> str:
     """What the model is, what it was trained on as far as its folder says, and how to use it."""
     kind = type(model)
     module = kind.__module__.rpartition(".")[0]

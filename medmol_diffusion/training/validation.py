@@ -11,17 +11,19 @@ from rich.table import Table
 from torch import Tensor
 
 from medmol_diffusion.core import Elbo
-from medmol_diffusion.core.elbo import LN2
+from medmol_diffusion.core.elbo import LN2, SUBTRACTED
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.plural import counted
-from medmol_diffusion.training.model import DiffusionModel
+from medmol_diffusion.training.generative import GenerativeModel
 from medmol_diffusion.training.saved import build, read_data_config
 
+Measures = dict[str, tuple[float, float]]
+"""name -> (mean over the examples, its standard error)"""
 SPLITS = ("all", "train", "validation", "test")
 
 
 def open_data(
-    model: DiffusionModel,
+    model: GenerativeModel,
     source: str,
     path: str | None,
     split: str | None,
@@ -54,7 +56,7 @@ def open_data(
 
 
 def validate_model(
-    model: DiffusionModel,
+    model: GenerativeModel,
     data: pl.LightningDataModule,
     split: str,
     steps: int | None,
@@ -71,14 +73,14 @@ def validate_model(
         model: in evaluation mode.
         data: a data module after setup().
         split: "train", "validation" or "test".
-        steps, draws, seed: of DiffusionModel.nll; None for the model's own.
+        steps, draws, seed: of GenerativeModel.nll; None for the model's own.
         limit: look at this many examples only, drawn at random, always the same ones.
         progress: called with (examples done, examples in all).
         method: "bound", "iwae" or "flow".
-        conditional: as for DiffusionModel.nll.
+        conditional: as for GenerativeModel.nll.
 
     Raises:
-        InputError: that part of the data is empty, or what DiffusionModel.nll raises.
+        InputError: that part of the data is empty, or what GenerativeModel.nll raises.
     """
     rows = chosen(data, split, limit)
     bounds: list[Elbo] = []
@@ -93,13 +95,27 @@ def validate_model(
 
 @torch.no_grad()
 def validate_baseline(
-    model: DiffusionModel, data: pl.LightningDataModule, split: str, limit: int | None = None, seed: int = 0
+    model: GenerativeModel, data: pl.LightningDataModule, split: str, limit: int | None = None, seed: int = 0
 ) -> Tensor | None:
     """[examples] nats of the model's baseline on what validate_model looks at, in its order; None without one."""
     loader = data.evaluation_dataloader(split, chosen(data, split, limit))  # type: ignore[attr-defined]
     found = [model.baseline(batch.to(model.device), seed) for batch in loader]
     known = [nats for nats in found if nats is not None]
     return torch.cat(known).cpu() if known else None
+
+
+@torch.no_grad()
+def validate_measures(
+    model: GenerativeModel, data: pl.LightningDataModule, split: str, limit: int | None = None, seed: int = 0
+) -> Measures:
+    """GenerativeModel.measures on what validate_model looks at."""
+    loader = data.evaluation_dataloader(split, chosen(data, split, limit))  # type: ignore[attr-defined]
+    found = [model.measures(batch.to(model.device), seed) for batch in loader]
+    pooled = {name: torch.cat([one[name] for one in found]) for name in found[0]}
+    return {
+        name: (v.mean().item(), (v.std() / len(v) ** 0.5).item() if len(v) > 1 else math.nan)
+        for name, v in pooled.items()
+    }
 
 
 def chosen(data: pl.LightningDataModule, split: str, limit: int | None) -> np.ndarray:
@@ -127,6 +143,8 @@ def effort(bound: Elbo) -> str:
     draws = f"{settings['draws']:.0f}"
     if settings.get("exact"):
         return f"T = {settings['transitions']:.0f}, the sum over all of them, one noise draw each"
+    if "transitions" not in settings and bound.method != "flow":
+        return f"{draws} draw(s) of the latent each"
     if bound.method == "flow":
         return f"{settings['steps']:.0f} steps of order {settings['order']:.0f}, {draws} z_0 and probe(s) each"
     time = f"T = {settings['transitions']:.0f}" if settings["transitions"] else "continuous time"
@@ -147,26 +165,29 @@ def summary(bound: Elbo) -> dict[str, tuple[float, float]]:
     return found
 
 
-def bound_table(model: DiffusionModel, bound: Elbo, baseline: Tensor | None = None) -> Table:
+def bound_table(
+    model: GenerativeModel, bound: Elbo, baseline: Tensor | None = None, measures: Measures | None = None
+) -> Table:
     """Every term, the total, per degree of freedom, with their standard errors (``summary``: of the total the larger
-    of two), and what the baseline gets; the title says what the total is, the settings stand in the caption."""
+    of two), what the baseline gets, and the model's other ``measures``; the title says what the total is, the settings
+    stand in the caption."""
     settings = bound.settings
     drawn = "" if math.isnan(bound.draw_error) else f"; standard error of the draws alone {bound.draw_error:.4f} nats"
     title = TITLES[bound.method]
     if settings.get("conditional"):
         title = title.replace("-log p", f"-log p(x | its own {', '.join(model.questions)})")
+    levels = "gamma_0 = {gamma_0:.4f}, gamma_1 = {gamma_1:.4f}, ".format(**settings) if "gamma_0" in settings else ""
     table = Table(
         "term",
         "mean",
         "standard error",
         "unit",
         title=f"{title}: {counted(len(bound.total), 'example')}, {model.unit}",
-        caption=f"gamma_0 = {settings['gamma_0']:.4f}, gamma_1 = {settings['gamma_1']:.4f}, {effort(bound)}{drawn}; "
-        f"degrees of freedom: mean {bound.dim.mean().item():.1f}",
+        caption=f"{levels}{effort(bound)}{drawn}; degrees of freedom: mean {bound.dim.mean().item():.1f}",
     )
     units = {"nats_per_dim": "nats / degree of freedom", "bits_per_dim": "bits / degree of freedom"}
     for name, (mean, error) in summary(bound).items():
-        sign = "-" if name == "log_volume" else ""
+        sign = "-" if name in SUBTRACTED else ""
         table.add_row(f"{sign}{name}", f"{mean:.4f}", f"{error:.4f}", units.get(name, "nats"))
     if bound.blocks:
         table.add_section()
@@ -176,10 +197,14 @@ def bound_table(model: DiffusionModel, bound: Elbo, baseline: Tensor | None = No
         table.add_section()
         for name, (mean, error) in baseline_summary(model, bound, baseline).items():
             table.add_row(name, f"{mean:.4f}", f"{error:.4f}", units["bits_per_dim"])
+    if measures:
+        table.add_section()
+        for name, (mean, error) in measures.items():
+            table.add_row(name, f"{mean:.4f}", f"{error:.4f}", "")
     return table
 
 
-def baseline_summary(model: DiffusionModel, bound: Elbo, baseline: Tensor) -> dict[str, tuple[float, float]]:
+def baseline_summary(model: GenerativeModel, bound: Elbo, baseline: Tensor) -> dict[str, tuple[float, float]]:
     """name -> (mean over the examples, its standard error) of the baseline in bits per degree of freedom, and of what
     the bound is below it, paired by example."""
     bits = baseline / (bound.dim * LN2)

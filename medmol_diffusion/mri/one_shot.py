@@ -1,0 +1,115 @@
+"""Models that make a scan in one pass of a network: what the autoencoder and the GAN share."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from medmol_diffusion.core import Streams
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.mri.extents import EXTENTS, drawn_extents, on_grid, training_extents
+from medmol_diffusion.mri.transforms import Grid
+from medmol_diffusion.mri.volume import Volume
+from medmol_diffusion.training.adversarial import AdversarialModel
+
+if TYPE_CHECKING:
+    from medmol_diffusion.mri.data import VolumeData
+
+
+class OneShot(AdversarialModel):
+    """A model of scans on one grid that turns standard normal numbers into a scan.
+
+    Args:
+        shape: voxels of a scan, any sizes.
+        intensity_levels: grey levels of the data on [-1, 1].
+        spacing: voxel size of the grid in mm.
+
+    Raises:
+        InputError: the shape is not three sizes.
+    """
+
+    unit = "nats per scan; every voxel of the scan's own grid counts, padding does not"
+    extents: Tensor
+
+    def __init__(self, shape: list[int], intensity_levels: int, spacing: float) -> None:
+        super().__init__()
+        if len(shape) != 3 or min(shape) < 1:
+            raise InputError(f"shape {shape} must be three sizes of at least 1")
+        if intensity_levels < 2:
+            raise InputError(f"intensity_levels = {intensity_levels} must be at least 2")
+        self.grid = Grid((shape[0], shape[1], shape[2]), spacing, levels=intensity_levels)
+        self.register_buffer("extents", torch.tensor(shape).repeat(EXTENTS, 1))
+
+    @property
+    @abstractmethod
+    def noise_shape(self) -> tuple[int, ...]:
+        """Of the numbers that one scan is made of."""
+
+    @abstractmethod
+    def make(self, noise: Tensor) -> Tensor:
+        """Standard normal numbers [B, *noise_shape] -> scans [B, 1, X, Y, Z] on the whole grid."""
+
+    @property
+    def vocabulary(self) -> dict[str, Any]:
+        return {
+            "shape": list(self.grid.shape),
+            "intensity_levels": self.grid.levels,
+            "spacing": self.grid.spacing,
+        }
+
+    def open_data(self, path: str, skip: bool = False) -> "VolumeData":
+        """All scans of a folder, on the model's grid. What a grid cannot hold is cropped, not skipped: ``skip`` raises
+        InputError."""
+        if skip:
+            raise InputError("--skip leaves out what a model cannot hold: it is for molecules, a scan is cropped")
+        from medmol_diffusion.mri.data import VolumeData
+
+        grid = self.grid
+        return VolumeData(path, list(grid.shape), spacing=grid.spacing, levels=grid.levels, validation=0.0, test=0.0)
+
+    def prepare(self, data: Any) -> None:
+        """Measure the sizes of the training scans."""
+        scans = data.train
+        self.check_shape(scans[0][0])
+        self.extents.copy_(training_extents(scans[i][1][0] for i in range(len(scans))))
+
+    def check_shape(self, data: Tensor) -> None:
+        """Raises InputError unless ``data`` [..., X, Y, Z] are on the model's grid."""
+        if tuple(data.shape[-3:]) != self.grid.shape:
+            raise InputError(
+                f"scans of {list(data.shape[-3:])} voxels do not fit a model of {list(self.grid.shape)}: "
+                "give data.shape and model.model.shape the same sizes"
+            )
+
+    @torch.no_grad()
+    def sample(
+        self, count: int, seed: int = 0, batch_size: int = 4, progress: Callable[[int], None] | None = None
+    ) -> list[Volume]:
+        """Generate scans, each of the size of a training scan. Scan i depends on (seed, i) alone, not on its batch.
+
+        Args:
+            count: how many.
+            seed: of the random streams.
+            batch_size: scans at a time.
+            progress: called with the number of scans finished, after every batch.
+
+        Raises:
+            InputError: count is below 1.
+        """
+        if count < 1:
+            raise InputError(f"count is how many scans to generate: at least 1, not {count}")
+        streams = Streams(seed, torch.arange(count))
+        extents = drawn_extents(self.extents, streams)
+        found: list[Volume] = []
+        for rows in torch.arange(count).split(batch_size):
+            part, size = streams.take(rows), torch.Size(self.noise_shape).numel()
+            noise = torch.cat(part.normals([size] * len(rows), 1, torch.float32)).view(-1, *self.noise_shape)
+            for scan in self.make(noise.to(self.device)).clamp(-1, 1)[:, 0].cpu().numpy():
+                place = len(found)
+                note = {"seed": str(seed), "index": str(place)}
+                found.append(on_grid(self.grid, scan, note).crop_or_pad(extents[place]))
+            if progress is not None:
+                progress(len(found))
+        return found
