@@ -85,7 +85,8 @@ class Generator:
         known = self._asked(self.model.known(batch, streams), len(volumes), covariates)
 
         def solve(rows: Tensor, streams: Streams, known: Known) -> tuple[Space, Tensor]:
-            space, x = self.model.first_stage.encode(batch.take(rows).to(self.model.device), known.guess, streams)
+            scans = known.of(batch.take(rows).to(self.model.device))
+            space, x = self.model.first_stage.encode(scans, known.guess, streams)
             return space, solver(known).vary(space, x, streams, known)
 
         note = {**self.note, "strength": str(strength)}

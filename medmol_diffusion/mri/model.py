@@ -32,7 +32,7 @@ from medmol_diffusion.mri.first_stages.haar_stage import HaarStage
 from medmol_diffusion.mri.generation import EXTENTS, Generator
 from medmol_diffusion.mri.known import Known
 from medmol_diffusion.mri.network import VolumeNetwork
-from medmol_diffusion.mri.task import Task
+from medmol_diffusion.mri.tasks.task import Task
 from medmol_diffusion.mri.transforms import Grid
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
@@ -198,15 +198,17 @@ class VolumeDiffusion(DiffusionModel):
             self.task.fitted()
         count, total = torch.zeros(2, *self.data_mean.shape, dtype=torch.float64)
         extents = []
+        self.data_mean.zero_()
         for batch in _each(scans):
-            count += batch.mask[0]
-            guess = 0.0 if self.task is None else self.task.guess(self._images(batch), batch.mask)[0]
-            total += (batch.data[0] - guess) * batch.mask[0]
+            known = self.known(batch, Streams(0, batch.index))
+            made = batch.mask if known.wanted is None else known.wanted
+            count += made[0]
+            total += (batch.data[0] - known.guess[0]) * made[0]
             extents.append(_extent(batch.mask[0, 0]))
         self.data_mean.copy_((total + SHRINKAGE * total.sum() / count.sum()) / (count + SHRINKAGE))
         if self.network.images is not None:
             self.network.images.fit(self._images(batch) for batch in _each(scans))
-        self.first_stage.fit((batch, self.known(batch, Streams(0, batch.index)).guess) for batch in _each(scans))
+        self.first_stage.fit(self._to_be_made(batch) for batch in _each(scans))
         sizes = torch.stack(extents)
         sizes = sizes[sizes.prod(1).argsort()]
         self.extents.copy_(sizes[torch.linspace(0, len(sizes) - 1, EXTENTS).round().long()])
@@ -214,6 +216,10 @@ class VolumeDiffusion(DiffusionModel):
     def _images(self, batch: VolumeBatch) -> Tensor:
         assert self.task is not None
         return self.task.given(batch, Streams(0, batch.index))
+
+    def _to_be_made(self, batch: VolumeBatch) -> tuple[VolumeBatch, Tensor]:
+        known = self.known(batch, Streams(0, batch.index))
+        return known.of(batch), known.guess
 
     def known(self, batch: VolumeBatch, randomness: Randomness) -> Known:
         """What is given of whole scans, without covariates; regions and the like are drawn by ``randomness``."""
@@ -225,8 +231,11 @@ class VolumeDiffusion(DiffusionModel):
         mean = self.data_mean.expand(len(mask), -1, -1, -1, -1)
         if self.task is None or images is None:
             return Known(mean)
-        images = images.to(self.data_mean)
-        return Known(self.task.guess(images, mask) + mean, images)
+        images, mask = images.to(self.data_mean), mask.to(self.device)
+        wanted = self.task.wanted(images, mask)
+        return Known(
+            self.task.guess(images, mask) + (mean if wanted is None else mean * wanted), images, wanted=wanted
+        )
 
     def _check_shape(self, data: Tensor) -> None:
         if tuple(data.shape[-3:]) != self.grid.shape:
@@ -237,7 +246,7 @@ class VolumeDiffusion(DiffusionModel):
 
     def training_example(self, batch: VolumeBatch, generator: Randomness) -> tuple[Space, Tensor, Known]:
         known = self.known(batch, generator)
-        space, x = self.first_stage.encode(batch, known.guess, generator)
+        space, x = self.first_stage.encode(known.of(batch), known.guess, generator)
         if self.covariates is not None:
             values = self.covariates.of(batch.covariates).to(x.device)
             known = known.asked(self.covariates.encode(self.covariates.leave_out(values, generator)))
@@ -256,11 +265,12 @@ class VolumeDiffusion(DiffusionModel):
         return denoising_loss(self.denoiser, self.levels, self.weighting, space, x, generator, known, part)
 
     def observed(self, batch: VolumeBatch, seed: int = 0) -> Observed:
-        """What -log p(scan), or -log p(scan | images) of a task, reads; bits_per_dim is bits per counted voxel."""
+        """What -log p(scan), or -log p(scan | images) of a task, reads; bits_per_dim is bits per counted voxel, or per
+        voxel that the task wants."""
         streams = Streams(seed, batch.index)
         known = self.known(batch, streams)
-        seen = self.first_stage.observed(batch, known.guess, self.grid.levels, streams)
-        dim = batch.mask.flatten(1).sum(1)
+        seen = self.first_stage.observed(known.of(batch), known.guess, self.grid.levels, streams)
+        dim = (batch.mask if known.wanted is None else known.wanted).flatten(1).sum(1)
         return Observed(seen.space, seen.x, seen.observation, seen.data, streams, seen.terms, known, dim)
 
     def observed_with_condition(self, batch: VolumeBatch, seed: int = 0) -> Observed:
@@ -270,7 +280,8 @@ class VolumeDiffusion(DiffusionModel):
         return replace(seen, condition=seen.condition.asked(numbers))
 
     def baseline(self, batch: VolumeBatch, seed: int = 0) -> Tensor | None:
-        return self.first_stage.baseline(batch, self.known(batch, Streams(seed, batch.index)).guess, self.grid.levels)
+        known = self.known(batch, Streams(seed, batch.index))
+        return self.first_stage.baseline(known.of(batch), known.guess, self.grid.levels)
 
     def sample(
         self,
@@ -394,7 +405,7 @@ class VolumeDiffusion(DiffusionModel):
         ``steps`` = 0 is a single network call, E[v | z] at ``gamma``.
         """
         known = self.known(batch, streams)
-        space, x = self.first_stage.encode(batch, known.guess, streams)
+        space, x = self.first_stage.encode(known.of(batch), known.guess, streams)
         gammas = torch.linspace(gamma, self.schedule.gamma_0, steps + 1, dtype=torch.float64)
         solver = Solver(self.denoiser, stepper_named(sampler), gammas)
         return self.scans(solver.vary(space, x, streams, known), space, known)
