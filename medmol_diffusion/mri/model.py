@@ -1,6 +1,6 @@
 """VolumeDiffusion: a first stage, a network, what is known of a scan, and the core, composed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -233,9 +233,7 @@ class VolumeDiffusion(DiffusionModel):
             return Known(mean)
         images, mask = images.to(self.data_mean), mask.to(self.device)
         wanted = self.task.wanted(images, mask)
-        return Known(
-            self.task.guess(images, mask) + (mean if wanted is None else mean * wanted), images, wanted=wanted
-        )
+        return Known(self.task.guess(images, mask) + (mean if wanted is None else mean * wanted), images, wanted=wanted)
 
     def _check_shape(self, data: Tensor) -> None:
         if tuple(data.shape[-3:]) != self.grid.shape:
@@ -345,7 +343,7 @@ class VolumeDiffusion(DiffusionModel):
         The rest as for ``sample``.
 
         Raises:
-            InputError: no scans, a strength outside (0, 1], or what ``sample`` raises.
+            InputError: no scans, a strength outside (0, 1], a model of a task, or what ``sample`` raises.
         """
         generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
         return generator.vary(volumes, strength, covariates)
@@ -367,15 +365,18 @@ class VolumeDiffusion(DiffusionModel):
         guidance: float = 1.0,
         interval: Interval | None = None,
     ) -> list[Volume]:
-        """Generate a region of each scan anew (core.inpaint); every other voxel comes out as it was, to the last bit.
+        """Generate a region of each scan anew; every other voxel comes out as it was, to the last bit.
+
+        A model of Inpainting draws from p(region | rest), as for ``super_resolve``. One of scans alone, which was never
+        trained for it, holds the rest by RePaint (core.inpaint), and calls the network steps * resamples times.
 
         Args:
             volumes: scans of any size and orientation.
             regions: bool arrays of the scans' own shapes, true at the voxels to be generated.
-            resamples: how often every stretch of ``jump`` steps is run; 1 is plain replacement.
+            resamples: of RePaint: how often every stretch of ``jump`` steps is run; 1 is plain replacement.
             jump: steps of a stretch.
 
-        The rest as for ``sample``; the network is called steps * resamples times.
+        The rest as for ``sample``.
 
         Raises:
             InputError: no scans, not one region for each, a region of another shape or type, empty, of the whole scan,
@@ -383,6 +384,68 @@ class VolumeDiffusion(DiffusionModel):
         """
         generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
         return generator.inpaint(volumes, regions, resamples, jump, covariates)
+
+    def super_resolve(
+        self,
+        volumes: Sequence[Volume],
+        steps: int = 50,
+        sampler: str | Stepper = "dpm++2m",
+        seed: int = 0,
+        spacing: str = "time",
+        batch_size: int = 4,
+        progress: Callable[[int], None] | None = None,
+        guide: Guide | None = None,
+        covariates: Asked | None = None,
+        guidance: float = 1.0,
+        interval: Interval | None = None,
+    ) -> list[Volume]:
+        """Fine scans of coarse ones, by a model of SuperResolution: each has the voxels of the model's grid, in the
+        orientation and the units of the scan, and what it shows lies where it lay in millimetres.
+
+        One draw from p(fine | coarse): the mean of several is closer to the truth in PSNR, and smoother. What lies
+        beyond the model's grid is interpolated, with a warning.
+
+        Args:
+            volumes: scans of any size and orientation, with voxels ``factor`` times as large as the model's.
+
+        The rest as for ``sample``.
+
+        Raises:
+            InputError: no scans, a model of something else, or what ``sample`` raises.
+        """
+        generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
+        return generator.super_resolve(volumes, covariates)
+
+    def translate(
+        self,
+        volumes: Sequence[Volume | Mapping[str, Volume]],
+        steps: int = 50,
+        sampler: str | Stepper = "dpm++2m",
+        seed: int = 0,
+        spacing: str = "time",
+        batch_size: int = 4,
+        progress: Callable[[int], None] | None = None,
+        guide: Guide | None = None,
+        covariates: Asked | None = None,
+        guidance: float = 1.0,
+        interval: Interval | None = None,
+    ) -> list[Volume]:
+        """Scans of the contrast that a model of Translation was trained on, on the grids of those they are made from.
+
+        One draw from p(scan | sources), as for ``super_resolve``. Intensities are those of the model, in [-1, 1]: the
+        percentiles 0.5 and 99.5 of a training scan.
+
+        Args:
+            volumes: the source of each scan, or source -> scan where the model has several; the grid is that of the
+                first source.
+
+        The rest as for ``sample``.
+
+        Raises:
+            InputError: no scans, a source is missing, a model of something else, or what ``sample`` raises.
+        """
+        generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
+        return generator.translate(volumes, covariates)
 
     def _generator(
         self,

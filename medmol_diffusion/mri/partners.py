@@ -30,9 +30,7 @@ class Partners:
     subject_of: Callable[[Path], str]
 
     @classmethod
-    def of(
-        cls, folder: Path, patterns: Mapping[str, str], name_of: Callable[[Path], str], table: Table | None
-    ) -> Self:
+    def of(cls, folder: Path, patterns: Mapping[str, str], name_of: Callable[[Path], str], table: Table | None) -> Self:
         """Of a folder, each found by a glob.
 
         Raises:

@@ -85,9 +85,7 @@ class SuperResolution(Task):
         out = torch.full_like(data, -1.0)
         for new, old, inside in zip(out[:, 0], data[:, 0], mask[:, 0], strict=True):
             places = inside.nonzero()
-            box = tuple(
-                slice(a, b + 1) for a, b in zip(places.amin(0).tolist(), places.amax(0).tolist(), strict=True)
-            )
+            box = tuple(slice(a, b + 1) for a, b in zip(places.amin(0).tolist(), places.amax(0).tolist(), strict=True))
             v = old[box]
             for axis, factor in enumerate(self.factor):
                 if factor > 1:

@@ -1,5 +1,7 @@
 """Translation: a scan of one contrast from scans of others."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.tasks.task import Task
+from medmol_diffusion.mri.volume import Volume
 
 
 class Translation(Task):
@@ -47,6 +50,20 @@ class Translation(Task):
         weights = self.coefficients.to(images)
         mapped = weights[0] + torch.einsum("k,bkxyz->bxyz", weights[1:], images)[:, None]
         return torch.where(mask.to(images.device), mapped.clamp(-1, 1), -1.0)
+
+    def named(self, scan: Volume | Mapping[str, Volume]) -> Mapping[str, Volume]:
+        """Source -> its scan; a scan alone is that of the only source.
+
+        Raises:
+            InputError: a source is missing.
+        """
+        scans = {self.sources[0]: scan} if isinstance(scan, Volume) else scan
+        if missing := [name for name in self.sources if name not in scans]:
+            raise InputError(
+                f"the model makes a scan of {', '.join(self.sources)}, and {', '.join(missing)} is missing: give them "
+                "all, each by its name"
+            )
+        return scans
 
     def fit(self, batch: VolumeBatch, randomness: Randomness) -> None:
         inside = batch.mask[0, 0]
