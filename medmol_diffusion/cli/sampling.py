@@ -113,13 +113,33 @@ def molecule_model() -> type:
     return MoleculeDiffusion
 
 
-def load_molecule_model(options: argparse.Namespace) -> Any:
-    """The model, if it makes molecules and -o can hold them."""
-    check_molecule_file(options.output)
-    model = load(options.model, options.device)
-    if not isinstance(model, molecule_model()):
-        raise InputError(f"{options.model} makes scans: medmol {options.verb} is for molecules")
-    return model
+def check_scan_model(model: Any, options: argparse.Namespace) -> None:
+    """Raises InputError unless the model makes scans, and -o, where there is one, is no file."""
+    from medmol_diffusion.mri import VolumeDiffusion
+
+    if not isinstance(model, VolumeDiffusion):
+        raise InputError(f"{options.model} is a {type(model).__name__}: medmol {options.verb} takes a VolumeDiffusion")
+    check_scan_folder(getattr(options, "output", ""))
+
+
+def check_scan_folder(path: str) -> None:
+    """Raises InputError where the name is that of a file."""
+    if Path(path).suffix:
+        raise InputError(f"-o {path}: scans are written to a folder, one .nii.gz each")
+
+
+def of_one_domain(options: argparse.Namespace, molecules: bool, **default: dict[str, Any]) -> None:
+    """Raises InputError where an option is given that is for the other domain.
+
+    Args:
+        options: of the verb.
+        molecules: whether the model makes molecules.
+        default: ``molecules`` and ``scans``: name of an option of that domain alone -> its value when not given.
+    """
+    other = "scans" if molecules else "molecules"
+    for name, value in default[other].items():
+        if getattr(options, name) != value:
+            raise InputError(f"--{name.replace('_', '-')} is for {other}, and {options.model} makes others")
 
 
 def check_molecule_file(path: str) -> None:
