@@ -10,8 +10,9 @@ import yaml
 
 from medmol_diffusion.molecules import Molecule, MoleculeDiffusion
 from medmol_diffusion.molecules.enumerate import enumerate_molecules
-from medmol_diffusion.mri import Volume
+from medmol_diffusion.mri import Volume, VolumeDiffusion
 from medmol_diffusion.mri.phantom import head_phantom
+from medmol_diffusion.mri.tasks.comparison import compare
 from medmol_diffusion.training.fit import fit
 from medmol_diffusion.training.saved import load_model
 from medmol_diffusion.training.validation import open_data, validate_model
@@ -74,6 +75,9 @@ def test_config_trains_validates_and_samples(file: Path, tmp_path: Path) -> None
         assert name == "size" or torch.isfinite(value).all(), name  # a size that was never counted has probability 0
     if isinstance(model, MoleculeDiffusion):
         assert len(model.sample(2, steps=2)) == 2
+    elif isinstance(model, VolumeDiffusion) and model.task is not None:
+        found = compare(model, data, split, draws=2, steps=2, limit=1)
+        assert all(np.isfinite(figures).all() for figures in found.figures.values())
     else:
         (volume,) = model.sample(1, steps=2)  # type: ignore[attr-defined]
         assert np.isfinite(volume.data).all()

@@ -17,7 +17,7 @@ from medmol_diffusion.cli.sampling import (
     check_scan_model,
     guide,
     molecule_model,
-    of_one_domain,
+    refuse,
     steering,
     write_molecules,
 )
@@ -76,11 +76,11 @@ def add(verbs: Verbs) -> None:
 
 def inpaint(options: argparse.Namespace) -> None:
     model = load(options.model, options.device)
-    molecules = isinstance(model, molecule_model())
-    of_one_domain(options, molecules, molecules=MOLECULES, scans=SCANS)
-    if molecules:
+    if isinstance(model, molecule_model()):
+        refuse(options, SCANS, "scans")
         inpaint_molecules(model, options)
     else:
+        refuse(options, MOLECULES, "molecules")
         inpaint_scan(model, options)
 
 

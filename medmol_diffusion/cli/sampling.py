@@ -128,18 +128,12 @@ def check_scan_folder(path: str) -> None:
         raise InputError(f"-o {path}: scans are written to a folder, one .nii.gz each")
 
 
-def of_one_domain(options: argparse.Namespace, molecules: bool, **default: dict[str, Any]) -> None:
-    """Raises InputError where an option is given that is for the other domain.
-
-    Args:
-        options: of the verb.
-        molecules: whether the model makes molecules.
-        default: ``molecules`` and ``scans``: name of an option of that domain alone -> its value when not given.
-    """
-    other = "scans" if molecules else "molecules"
-    for name, value in default[other].items():
+def refuse(options: argparse.Namespace, unset: dict[str, Any], domain: str) -> None:
+    """Raises InputError where an option is given that is for the other domain: ``unset`` is name -> its value when
+    not given, for the options of that domain alone."""
+    for name, value in unset.items():
         if getattr(options, name) != value:
-            raise InputError(f"--{name.replace('_', '-')} is for {other}, and {options.model} makes others")
+            raise InputError(f"--{name.replace('_', '-')} is for {domain}, which {options.model} does not make")
 
 
 def check_molecule_file(path: str) -> None:

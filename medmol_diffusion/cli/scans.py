@@ -1,4 +1,4 @@
-"""What the verbs that make scans of scans share: reading them, drawing several answers, writing those and their mean."""
+"""What the verbs that make scans of scans share: reading them, drawing answers, writing those and their mean."""
 
 import argparse
 from collections.abc import Callable, Sequence

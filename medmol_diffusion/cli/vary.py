@@ -18,7 +18,7 @@ from medmol_diffusion.cli.sampling import (
     check_scan_model,
     guide,
     molecule_model,
-    of_one_domain,
+    refuse,
     steering,
     write_molecules,
 )
@@ -57,11 +57,11 @@ def add(verbs: Verbs) -> None:
 
 def vary(options: argparse.Namespace) -> None:
     model = load(options.model, options.device)
-    molecules = isinstance(model, molecule_model())
-    of_one_domain(options, molecules, molecules=MOLECULES, scans=SCANS)
-    if molecules:
+    if isinstance(model, molecule_model()):
+        refuse(options, SCANS, "scans")
         vary_molecules(model, options)
     else:
+        refuse(options, MOLECULES, "molecules")
         vary_scans(model, options)
 
 

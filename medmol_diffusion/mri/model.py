@@ -268,7 +268,7 @@ class VolumeDiffusion(DiffusionModel):
         streams = Streams(seed, batch.index)
         known = self.known(batch, streams)
         seen = self.first_stage.observed(known.of(batch), known.guess, self.grid.levels, streams)
-        dim = (batch.mask if known.wanted is None else known.wanted).flatten(1).sum(1)
+        dim = (batch.mask if known.wanted is None else known.wanted).flatten(1).sum(1, dtype=torch.float64)
         return Observed(seen.space, seen.x, seen.observation, seen.data, streams, seen.terms, known, dim)
 
     def observed_with_condition(self, batch: VolumeBatch, seed: int = 0) -> Observed:
