@@ -45,7 +45,8 @@ def test_every_scan_gets_the_image_of_its_subject_and_session_on_its_own_grid(tm
     batch = next(iter(data.evaluation_dataloader("train", np.arange(5))))
     assert batch.data.shape == batch.images["T1w"].shape == (5, 1, *SHAPE)
     for scan, image in zip(batch.data, batch.images["T1w"], strict=True):
-        assert torch.equal(scan.flatten().argmax(), image.flatten().argmax())
+        centres = [(one[0] > 0).nonzero().double().mean(0) for one in (scan, image)]
+        torch.testing.assert_close(*centres, atol=0.3, rtol=0)
         assert np.corrcoef(scan.flatten(), image.flatten())[0, 1] > 0.95
     for moved in (batch.take(torch.tensor([3])), batch.to("cpu")):
         assert torch.equal(moved.images["T1w"][-1], batch.images["T1w"][3 if len(moved) == 1 else 4])

@@ -20,9 +20,7 @@ from medmol_diffusion.mri.tasks.task import Task
 from medmol_diffusion.mri.transforms import quantise
 
 SHAPE = (16, 16, 16)
-OBLIQUE = np.array(
-    [[1.73205, -1.0, 0.0, -12.0], [1.0, 1.73205, 0.0, 5.0], [0.0, 0.0, 2.0, 7.0], [0.0, 0.0, 0.0, 1.0]]
-)
+OBLIQUE = np.array([[1.73205, -1.0, 0.0, -12.0], [1.0, 1.73205, 0.0, 5.0], [0.0, 0.0, 2.0, 7.0], [0.0, 0.0, 0.0, 1.0]])
 """Voxels of 2 mm, turned by 30 degrees about z."""
 
 
@@ -42,9 +40,7 @@ class Scans(torch.utils.data.Dataset):
         target, source = (torch.from_numpy(quantise(image.numpy())) for image in (target, source))
         target, source = (torch.where(self.mask, image, -1.0) for image in (target, source))
         self.subjects = [f"s{i // 2}" for i in range(count)]
-        self.rows = [
-            Example(target[i], self.mask, i, f"scan {i}", {}, {"T1w": source[i]}) for i in range(count)
-        ]
+        self.rows = [Example(target[i], self.mask, i, f"scan {i}", {}, {"T1w": source[i]}) for i in range(count)]
         self.train = self.test = self
 
     def __len__(self) -> int:
@@ -157,7 +153,9 @@ def test_the_linear_map_is_least_squares_of_several_sources() -> None:
     tensors = [torch.from_numpy(image).float()[:, None] for image in (target, first, second)]
     for i in range(4):
         data, a, b = (tensor[i : i + 1] for tensor in tensors)
-        task.fit(VolumeBatch(data, mask, torch.tensor([i]), [""], images={"a": a, "b": b}), Streams(0, torch.tensor([i])))
+        task.fit(
+            VolumeBatch(data, mask, torch.tensor([i]), [""], images={"a": a, "b": b}), Streams(0, torch.tensor([i]))
+        )
     task.fitted()
     inside = mask[0, 0].numpy()
     columns = np.stack([np.ones(inside.sum() * 4), first[:, inside].ravel(), second[:, inside].ravel()], 1)
@@ -175,16 +173,16 @@ def test_a_source_that_is_not_there_is_named() -> None:
 
 @pytest.mark.parametrize("factor", [2, [1, 1, 5], [3, 2, 1]])
 @pytest.mark.parametrize("order", [1, 3])
-def test_training_degrades_and_interpolates_as_a_coarse_scan_of_a_user_is(
-    factor: int | list[int], order: int
-) -> None:
+def test_training_degrades_and_interpolates_as_a_coarse_scan_of_a_user_is(factor: int | list[int], order: int) -> None:
     """Means of blocks by hand, then Volume.resample, against the one matrix an axis of the task."""
     task = SuperResolution(factor)
     size = tuple(2 * 3 * f for f in task.factor)
     fine = np.random.default_rng(0).uniform(-0.5, 0.5, size).astype(np.float32)
     coarse = fine
     for axis, f in enumerate(task.factor):
-        coarse = np.moveaxis(np.moveaxis(coarse, axis, -1).reshape(*np.delete(coarse.shape, axis), -1, f).mean(-1), -1, axis)
+        coarse = np.moveaxis(
+            np.moveaxis(coarse, axis, -1).reshape(*np.delete(coarse.shape, axis), -1, f).mean(-1), -1, axis
+        )
     affine = np.diag([*(float(f) for f in task.factor), 1.0])
     expected = Volume(coarse, affine).resample(1.0, order=order).data
     shape = [n + 2 for n in size]
@@ -312,7 +310,9 @@ def test_regions_are_drawn_within_the_scan_and_of_the_sizes_asked(randomness: st
     regions = task.draw(mask, source)
     assert not (regions & ~mask).any()
     boxes = box_round(regions)
-    sides = torch.stack([boxes[:, 0].any(3).any(2).sum(1), boxes[:, 0].any(3).any(1).sum(1), boxes[:, 0].any(2).any(1).sum(1)], 1)
+    sides = torch.stack(
+        [boxes[:, 0].any(3).any(2).sum(1), boxes[:, 0].any(3).any(1).sum(1), boxes[:, 0].any(2).any(1).sum(1)], 1
+    )
     share = sides / torch.tensor([16, 20, 18])
     assert share.min() >= 0.2
     assert share.max() <= 0.55
