@@ -165,7 +165,7 @@ def test_the_linear_map_is_least_squares_of_several_sources() -> None:
 
 def test_a_source_that_is_not_there_is_named() -> None:
     batch = Scans().batch()
-    with pytest.raises(InputError, match="translates T2w, and data.images has T1w"):
+    with pytest.raises(InputError, match=r"translates T2w, and data\.images has T1w"):
         Translation("T2w").given(batch, Streams(0, batch.index))
     with pytest.raises(InputError, match="T2w is missing"):
         Translation(["T1w", "T2w"]).named(Volume(np.zeros((2, 2, 2)), np.eye(4)))
