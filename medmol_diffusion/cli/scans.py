@@ -107,7 +107,7 @@ def write_answers(
             continue
         for j, scan in enumerate(scans):
             _write(scan, file, f"{what}-{j + 1}", told | {"seed": options.seed + j}, options, suffix)
-        mean = replace(scans[0], data=np.mean([scan.data for scan in scans], axis=0, dtype=np.float64))
+        mean = replace(scans[0], data=np.stack([scan.data for scan in scans]).mean(0, dtype=np.float64))
         mean.provenance.pop("seed", None)
         seeds = f"{options.seed} to {options.seed + options.n - 1}"
         _write(mean, file, f"{what}-mean", told | {"seed": seeds, "draws": options.n}, options, suffix)

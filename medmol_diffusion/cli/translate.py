@@ -32,7 +32,7 @@ def translate(options: argparse.Namespace) -> None:
     check_scan_model(model, options)
     how = sampling(options, model)
     files, volumes = read(options.scans, options)
-    given = volumes
+    given: list[Volume | dict[str, Volume]] = list(volumes)
     if options.also:
         if not isinstance(model.task, Translation):
             raise InputError("--also names the further sources of a model of Translation, and the model is none")

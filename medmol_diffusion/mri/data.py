@@ -65,7 +65,7 @@ class Example(NamedTuple):
 
     data: Tensor
     mask: Tensor
-    index: int
+    place: int
     name: str
     covariates: Row
     images: Mapping[str, Tensor] = MappingProxyType({})
@@ -121,7 +121,7 @@ def collate(examples: Sequence[tuple[Any, ...]]) -> VolumeBatch:
     return VolumeBatch(
         torch.stack([row.data for row in rows]),
         torch.stack([row.mask for row in rows]),
-        torch.tensor([row.index for row in rows]),
+        torch.tensor([row.place for row in rows]),
         [row.name for row in rows],
         [row.covariates for row in rows],
         images,
@@ -404,7 +404,7 @@ class PhantomData(VolumeModule):
     def load(self) -> Scans:
         prepared = [self.grid.prepare(self.phantom(i).volume) for i in range(self.count)]
         names = [f"phantom-{i:04d}" for i in range(self.count)]
-        images = [
+        images: list[dict[str, np.ndarray]] = [
             {name: self.grid.beside(self.phantom(i, name).volume, scan) for name in self.images}
             for i, scan in enumerate(prepared)
         ]

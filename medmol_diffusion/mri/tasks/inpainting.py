@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core.noise import Randomness, Streams
+from medmol_diffusion.core.noise import Randomness, uniforms
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.tasks.harmonic import harmonic_fill
@@ -61,7 +61,7 @@ class Inpainting(Task):
 
     def draw(self, mask: Tensor, randomness: Randomness) -> Tensor:
         """bool [B, 1, X, Y, Z], a region within the counted voxels of every scan."""
-        numbers = _uniforms(len(mask), 7, randomness).numpy()
+        numbers = uniforms(len(mask), 7, randomness).cpu().numpy()
         regions = np.zeros(mask.shape, dtype=bool)
         for region, inside, u in zip(regions[:, 0], mask[:, 0].cpu(), numbers, strict=True):
             places = inside.nonzero()
@@ -75,11 +75,3 @@ class Inpainting(Task):
             shape = np.ones(side, dtype=bool) if u[6] < 0.5 else x**2 + y**2 + z**2 <= 1
             region[tuple(slice(a, a + n) for a, n in zip(first, side, strict=True))] = shape
         return torch.from_numpy(regions).to(mask.device)
-
-
-def _uniforms(batch: int, count: int, randomness: Randomness) -> Tensor:
-    """[B, count] in [0, 1), float64."""
-    if isinstance(randomness, Streams):
-        return torch.stack([randomness.uniform() for _ in range(count)], 1)
-    drawn = torch.rand(batch, count, generator=randomness, dtype=torch.float64, device=randomness.device)
-    return drawn.cpu()
