@@ -136,11 +136,11 @@ def test_the_guess_of_translation_is_the_conditional_mean_and_the_bound_its_entr
     assert error < 0.04
     assert bits == pytest.approx(exact, abs=0.02 + 3 * error)
     assert model.baseline(scans.batch()).mean().item() / (3584 * math.log(2)) == pytest.approx(exact, abs=0.02)
-    found = compare(model, scans, "test", draws=4, steps=40, sampler="ancestral")
+    found = compare(model, scans, "test", draws=4, steps=50, limit=4)
     psnr = {name: figures[:, 0].mean() for name, figures in found.figures.items()}
     floor = 10 * math.log10(4 / scans.noise**2)
     assert psnr["linear map"] == pytest.approx(floor, abs=0.1)
-    assert psnr["model, one draw"] == pytest.approx(floor - 10 * math.log10(2), abs=0.25)
+    assert psnr["model, one draw"] == pytest.approx(floor - 10 * math.log10(2), abs=0.3)
     assert psnr["model, mean of 4 draws"] == pytest.approx(floor - 10 * math.log10(1.25), abs=0.2)
 
 
