@@ -18,7 +18,8 @@ from medmol_diffusion.mri import Volume
 from tests.conftest import random_molecules, write_scans
 
 VERBS = [
-    "fit", "validate", "sample", "inpaint", "vary", "score", "detect", "split", "doctor", "export", "models", "demo",
+    *("fit", "validate", "sample", "inpaint", "vary", "super-resolve", "translate", "evaluate", "score", "detect"),
+    *("split", "doctor", "export", "models", "demo"),
 ]  # fmt: skip
 CLASSES = {
     "medmol_diffusion.molecules": [

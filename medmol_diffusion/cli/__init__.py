@@ -9,6 +9,7 @@ from medmol_diffusion.cli import (
     demo,
     detect,
     doctor,
+    evaluate,
     export,
     fit,
     inpaint,
@@ -16,6 +17,8 @@ from medmol_diffusion.cli import (
     sample,
     score,
     split,
+    super_resolve,
+    translate,
     validate,
     vary,
 )
@@ -23,7 +26,10 @@ from medmol_diffusion.cli.output import say
 from medmol_diffusion.cli.parser import Parser
 from medmol_diffusion.errors import InputError
 
-VERBS = (fit, validate, sample, inpaint, vary, score, detect, split, doctor, export, models, demo)
+VERBS = (
+    *(fit, validate, sample, inpaint, vary, super_resolve, translate, evaluate),
+    *(score, detect, split, doctor, export, models, demo),
+)
 
 
 def parser() -> Parser:

@@ -1,33 +1,56 @@
-"""`medmol inpaint`: new molecules round fixed atoms."""
+"""`medmol inpaint`: new molecules round fixed atoms, or a region of a scan made anew."""
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 
-from medmol_diffusion.cli.inputs import readable
+from medmol_diffusion.cli.inputs import load, readable
 from medmol_diffusion.cli.output import console
-from medmol_diffusion.cli.parser import Verbs, add_model, add_verb, at_least, there
+from medmol_diffusion.cli.parser import Verbs, add_model, add_reading, add_verb, at_least, there
 from medmol_diffusion.cli.sampling import (
     add_asking,
     add_sampling,
+    check_molecule_file,
+    check_scan_model,
     guide,
-    load_molecule_model,
+    molecule_model,
+    refuse,
     steering,
     write_molecules,
 )
+from medmol_diffusion.cli.scans import add_bids, read, sampling, write_answers
+from medmol_diffusion.errors import InputError
 from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
 
+MOLECULES = {"fixed": None, "fixed_smarts": None, "free": None, "link": False, "size": "drawn"}
+SCANS = {"mask": None, "bids": False, "frame": None, "series": None}
+"""The options of one domain alone, and what they are when not given."""
+
 
 def add(verbs: Verbs) -> None:
-    sub = add_verb(verbs, "inpaint", "new molecules round fixed atoms: scaffolds decorated, linkers designed", inpaint)
+    about = "new molecules round fixed atoms: scaffolds decorated, linkers designed; or a region of a scan made anew"
+    sub = add_verb(verbs, "inpaint", about, inpaint)
     add_model(sub)
     sub.add_argument(
-        "molecules", type=there, metavar="FILE", help="SDF or XYZ that holds the fixed atoms where they are to be"
+        "input",
+        type=there,
+        metavar="FILE",
+        help="SDF or XYZ that holds the fixed atoms where they are to be; or a scan",
     )
-    sub.add_argument("-o", "--output", required=True, metavar="FILE", help="SDF or XYZ")
-    sub.add_argument("-n", type=at_least(1), default=1, help="molecules for every record (default 1)")
+    sub.add_argument("-o", "--output", required=True, metavar="PATH", help="SDF or XYZ; of a scan, a folder")
+    sub.add_argument("-n", type=at_least(1), default=1, help="results for every record, draws of a scan (default 1)")
+    sub.add_argument(
+        "--mask",
+        type=there,
+        metavar="MASK",
+        help="scans: the region to be made, a scan above 1/2 there and 0 elsewhere",
+    )
+    add_bids(sub)
+    add_reading(sub)
     sub.add_argument("--fixed", metavar="1,2,5-9", help="the fixed atoms, counted from 1 (default: all of the record)")
     sub.add_argument("--fixed-smarts", metavar="PATTERN", help="the fixed atoms are those of every match")
     sub.add_argument("--free", metavar="1,2,5-9", help="all atoms are fixed but these")
@@ -40,17 +63,48 @@ def add(verbs: Verbs) -> None:
         default="drawn",
         help="atoms of a result: a number, own (the record's) or drawn (default)",
     )
-    sub.add_argument("--resamples", type=at_least(1), default=5, help="rounds of RePaint (default 5)")
+    sub.add_argument(
+        "--resamples",
+        type=at_least(1),
+        default=5,
+        help="rounds of RePaint (default 5); a model of Inpainting does without",
+    )
     sub.add_argument("--jump", type=at_least(1), default=10, help="steps of a round (default 10)")
-    add_sampling(sub, "ancestral")
+    add_sampling(sub, None)
     add_asking(sub)
 
 
 def inpaint(options: argparse.Namespace) -> None:
+    model = load(options.model, options.device)
+    if isinstance(model, molecule_model()):
+        refuse(options, SCANS, "scans")
+        inpaint_molecules(model, options)
+    else:
+        refuse(options, MOLECULES, "molecules")
+        inpaint_scan(model, options)
+
+
+def inpaint_scan(model: Any, options: argparse.Namespace) -> None:
+    from medmol_diffusion.mri import Volume
+
+    check_scan_model(model, options)
+    if options.mask is None:
+        raise InputError("--mask MASK says which region of the scan is to be made: give it")
+    how = sampling(options, model)
+    files, (volume,) = read([options.input], options)
+    mask = Volume.read(options.mask, constant=True)
+    if not mask.same_grid(volume):
+        mask = mask.resample(like=volume, order=0)
+    answer = partial(model.inpaint, [volume], [mask.data > 0.5], resamples=options.resamples, jump=options.jump, **how)
+    write_answers(files, "inpainted", answer, options, more={"mask": Path(options.mask).name})
+
+
+def inpaint_molecules(model: Any, options: argparse.Namespace) -> None:
     from medmol_diffusion.molecules.fragment import joined, kept_atoms
 
-    asked = steering(options)
-    model, molecules = load_molecule_model(options), readable(Path(options.molecules))
+    check_molecule_file(options.output)
+    asked, options.sampler = steering(options), options.sampler or "ancestral"
+    molecules = readable(Path(options.input))
     if options.link:
         molecules = [joined(molecules)]
     fixed = [kept_atoms(molecule, options.fixed, options.fixed_smarts, options.free) for molecule in molecules]

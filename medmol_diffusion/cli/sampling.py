@@ -159,13 +159,27 @@ def molecule_model() -> type:
     return MoleculeDiffusion
 
 
-def load_molecule_model(options: argparse.Namespace) -> Any:
-    """The model, if it makes molecules and -o can hold them."""
-    check_molecule_file(options.output)
-    model = load(options.model, options.device)
-    if not isinstance(model, molecule_model()):
-        raise InputError(f"{options.model} makes scans: medmol {options.verb} is for molecules")
-    return model
+def check_scan_model(model: Any, options: argparse.Namespace) -> None:
+    """Raises InputError unless the model makes scans, and -o, where there is one, is no file."""
+    from medmol_diffusion.mri import VolumeDiffusion
+
+    if not isinstance(model, VolumeDiffusion):
+        raise InputError(f"{options.model} is a {type(model).__name__}: medmol {options.verb} takes a VolumeDiffusion")
+    check_scan_folder(getattr(options, "output", ""))
+
+
+def check_scan_folder(path: str) -> None:
+    """Raises InputError where the name is that of a file."""
+    if Path(path).suffix:
+        raise InputError(f"-o {path}: scans are written to a folder, one .nii.gz each")
+
+
+def refuse(options: argparse.Namespace, unset: dict[str, Any], domain: str) -> None:
+    """Raises InputError where an option is given that is for the other domain: ``unset`` is name -> its value when
+    not given, for the options of that domain alone."""
+    for name, value in unset.items():
+        if getattr(options, name) != value:
+            raise InputError(f"--{name.replace('_', '-')} is for {domain}, which {options.model} does not make")
 
 
 def check_molecule_file(path: str) -> None:

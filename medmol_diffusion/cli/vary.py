@@ -1,47 +1,91 @@
-"""`medmol vary`: molecules like given ones, or better ones."""
+"""`medmol vary`: molecules like given ones, or better ones; scans like given ones, harmonised."""
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from medmol_diffusion.cli.inputs import readable
+from medmol_diffusion.cli.inputs import load, readable
 from medmol_diffusion.cli.output import console
-from medmol_diffusion.cli.parser import Verbs, add_model, add_verb, at_least, there
+from medmol_diffusion.cli.parser import Verbs, add_model, add_reading, add_verb, at_least, there
 from medmol_diffusion.cli.sampling import (
     add_asking,
     add_sampling,
+    check_molecule_file,
+    check_scan_model,
     guide,
-    load_molecule_model,
+    molecule_model,
+    refuse,
     steering,
     write_molecules,
 )
+from medmol_diffusion.cli.scans import add_bids, read, sampling, write_answers
+from medmol_diffusion.errors import InputError
 from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
 
+MOLECULES = {"objective": None, "minimise": False, "rounds": 5}
+SCANS = {"bids": False, "frame": None, "series": None}
+"""The options of one domain alone, and what they are when not given."""
+
 
 def add(verbs: Verbs) -> None:
-    sub = add_verb(verbs, "vary", "molecules like the given ones, by partial noise; better ones by --objective", vary)
+    about = "molecules like the given ones, better ones by --objective; scans made more like the training scans"
+    sub = add_verb(verbs, "vary", about, vary)
     add_model(sub)
-    sub.add_argument("molecules", type=there, metavar="FILE", help="SDF or XYZ of the seeds")
-    sub.add_argument("-o", "--output", required=True, metavar="FILE", help="SDF or XYZ")
-    sub.add_argument("-n", type=at_least(1), default=4, help="variations of every molecule, in every round (default 4)")
-    sub.add_argument("--strength", type=float, default=0.3, help="0 to 1: how much is noised (default 0.3)")
+    sub.add_argument("inputs", type=there, nargs="+", metavar="FILE", help="SDF or XYZ of the seeds; or scans")
+    sub.add_argument("-o", "--output", required=True, metavar="PATH", help="SDF or XYZ; of scans, a folder")
+    sub.add_argument(
+        "-n",
+        type=at_least(1),
+        help="variations of every molecule, in every round (default 4), or of every scan (default 1)",
+    )
+    sub.add_argument(
+        "--strength", type=float, help="0 to 1: how much is noised (default: 0.3 for molecules, 0.5 for scans)"
+    )
+    add_bids(sub)
+    add_reading(sub)
     sub.add_argument("--objective", metavar="NAME", help="a ready property (qed, logp, ...) to be made large")
     sub.add_argument("--minimise", action="store_true", help="make it small instead")
     sub.add_argument("--rounds", type=at_least(1), default=5, help="of variation and selection (default 5)")
-    add_sampling(sub, "ancestral")
+    add_sampling(sub, None)
     add_asking(sub)
 
 
 def vary(options: argparse.Namespace) -> None:
+    model = load(options.model, options.device)
+    if isinstance(model, molecule_model()):
+        refuse(options, SCANS, "scans")
+        vary_molecules(model, options)
+    else:
+        refuse(options, MOLECULES, "molecules")
+        vary_scans(model, options)
+
+
+def vary_scans(model: Any, options: argparse.Namespace) -> None:
+    check_scan_model(model, options)
+    options.n = options.n or 1
+    strength = 0.5 if options.strength is None else options.strength
+    how = sampling(options, model)
+    files, volumes = read(options.inputs, options)
+    write_answers(files, "varied", partial(model.vary, volumes, strength, **how), options)
+
+
+def vary_molecules(model: Any, options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from medmol_diffusion.molecules.optimise import optimise
 
-    asked = steering(options)
-    model, molecules = load_molecule_model(options), readable(Path(options.molecules))
+    check_molecule_file(options.output)
+    if len(options.inputs) > 1:
+        raise InputError(f"{len(options.inputs)} files of molecules are given: put all seeds into one")
+    asked, options.sampler = steering(options), options.sampler or "ancestral"
+    options.n = options.n or 4
+    options.strength = 0.3 if options.strength is None else options.strength
+    molecules = readable(Path(options.inputs[0]))
     settings = {"steps": options.steps, "sampler": options.sampler, "spacing": options.grid, **asked}
     settings["guide"] = guide(options, model)
     if options.objective is None:

@@ -13,6 +13,9 @@ from medmol_diffusion.mri.gan import GAN
 from medmol_diffusion.mri.model import VolumeDiffusion
 from medmol_diffusion.mri.monai_model import MonaiDiffusion
 from medmol_diffusion.mri.monai_schedule import MonaiSchedule
+from medmol_diffusion.mri.tasks.inpainting import Inpainting
+from medmol_diffusion.mri.tasks.super_resolution import SuperResolution
+from medmol_diffusion.mri.tasks.translation import Translation
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 
@@ -27,10 +30,13 @@ __all__ = [
     "Detection",
     "HaarStage",
     "IdentityStage",
+    "Inpainting",
     "KLStage",
     "MonaiDiffusion",
     "MonaiSchedule",
     "PhantomData",
+    "SuperResolution",
+    "Translation",
     "UNet3D",
     "Volume",
     "VolumeBatch",

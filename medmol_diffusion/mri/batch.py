@@ -19,6 +19,8 @@ class VolumeBatch:
         index: (B,) int64, the place of each scan in its data set.
         names: the file of each scan, so that a fault can name it.
         covariates: what a table knows of each scan, column -> text; empty without a table.
+        images: name -> (B, 1, X, Y, Z) float32 in [-1, 1]: other scans of the same heads on the same grid.
+        wanted: (B, 1, X, Y, Z) bool, the counted voxels that are not given; None for all of them.
     """
 
     data: Tensor
@@ -26,16 +28,22 @@ class VolumeBatch:
     index: Tensor
     names: list[str]
     covariates: list[Row] = field(default_factory=list)
+    images: dict[str, Tensor] = field(default_factory=dict)
+    wanted: Tensor | None = None
 
     def to(self, device: torch.device | str, **options: Any) -> "VolumeBatch":
         data, mask, index = (tensor.to(device, **options) for tensor in (self.data, self.mask, self.index))
-        return replace(self, data=data, mask=mask, index=index)
+        images = {name: image.to(device, **options) for name, image in self.images.items()}
+        wanted = None if self.wanted is None else self.wanted.to(device, **options)
+        return replace(self, data=data, mask=mask, index=index, images=images, wanted=wanted)
 
     def take(self, rows: Tensor) -> "VolumeBatch":
         """Some of the scans."""
         places = rows.tolist()
         names, covariates = [self.names[i] for i in places], [self.covariates[i] for i in places if self.covariates]
-        return VolumeBatch(self.data[rows], self.mask[rows], self.index[rows], names, covariates)
+        images = {name: image[rows] for name, image in self.images.items()}
+        wanted = None if self.wanted is None else self.wanted[rows]
+        return VolumeBatch(self.data[rows], self.mask[rows], self.index[rows], names, covariates, images, wanted)
 
     def __len__(self) -> int:
         return len(self.data)

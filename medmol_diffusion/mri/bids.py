@@ -87,12 +87,13 @@ class Derivatives:
         write_sidecar(path, provenance(volume, self.made_by))
         return path
 
-    def write_of(self, volume: Volume, source: str, description: str) -> Path:
-        """`write` what was made of a scan, by the entities of its path; what has no suffix gets MR."""
+    def write_of(self, volume: Volume, source: str, description: str, suffix: str = "") -> Path:
+        """`write` what was made of a scan, by the entities of its path and, unless another is given, its suffix; what
+        has none gets MR."""
         subject, session = subject_of(source), session_of(source)
         parts = stem(source).split("_") if source.find("sub-") >= 0 else []
         more = [part for part in parts if "-" in part and part.partition("-")[0] not in ("sub", "ses", "desc")]
-        return self.write(volume, subject, description, suffix_of(source) or "MR", session, more)
+        return self.write(volume, subject, description, suffix or suffix_of(source) or "MR", session, more)
 
     def _describe(self) -> None:
         path = self.root / "dataset_description.json"

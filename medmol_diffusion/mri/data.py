@@ -3,10 +3,11 @@
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,16 +20,19 @@ from medmol_diffusion.mri import transforms
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.bids import subject_of
 from medmol_diffusion.mri.formats.files import find_scans, read_scans
+from medmol_diffusion.mri.partners import Partners
 from medmol_diffusion.mri.phantom import Contrast, Phantom, head_phantom
 from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.mri.table import Row, Table, find_table, summary_of
 from medmol_diffusion.mri.transforms import Augmentation, Grid, Prepared
+from medmol_diffusion.mri.volume import Volume
 
 
 @dataclass
 class Scans:
     """Prepared scans in memory: bin numbers (N, X, Y, Z) uint8 or uint16, boxes (N, 3, 2), what they are called, and
-    what a table knows of each (``covariates``) and of each subject (``participants``)."""
+    what a table knows of each (``covariates``) and of each subject (``participants``); ``images``: name -> bin numbers
+    of other scans of the same heads, on the same grids."""
 
     bins: np.ndarray
     boxes: np.ndarray
@@ -36,15 +40,36 @@ class Scans:
     subjects: list[str]
     covariates: list[Row]
     participants: dict[str, Row] = field(default_factory=dict)
+    images: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def stack(cls, prepared: Sequence[Prepared], names: list[str], subjects: list[str], levels: int) -> "Scans":
+    def stack(
+        cls,
+        prepared: Sequence[Prepared],
+        names: list[str],
+        subjects: list[str],
+        levels: int,
+        images: Sequence[dict[str, np.ndarray]] = (),
+    ) -> "Scans":
+        """Of prepared scans, and the images beside each, (X, Y, Z) in [-1, 1]."""
         bins = np.stack([transforms.to_bins(scan.volume.data, levels) for scan in prepared])
-        return cls(bins, np.stack([scan.box for scan in prepared]), names, subjects, [{} for _ in names])
+        beside = {
+            name: np.stack([transforms.to_bins(each[name], levels) for each in images])
+            for name in (images[0] if images else ())
+        }
+        boxes = np.stack([scan.box for scan in prepared])
+        return cls(bins, boxes, names, subjects, [{} for _ in names], images=beside)
 
 
-Example = tuple[Tensor, Tensor, int, str, Row]
-"""(data, mask, index, name, covariates)"""
+class Example(NamedTuple):
+    """A scan as a data set serves it."""
+
+    data: Tensor
+    mask: Tensor
+    place: int
+    name: str
+    covariates: Row
+    images: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class VolumeSet(Dataset):
@@ -59,6 +84,7 @@ class VolumeSet(Dataset):
         self.names = [scans.names[i] for i in members]
         self.subjects = [scans.subjects[i] for i in members]
         self.covariates = [scans.covariates[i] for i in members]
+        self.images = {name: torch.from_numpy(bins[members]) for name, bins in scans.images.items()}
         self.levels = levels
         self.augmentation = augmentation
 
@@ -67,14 +93,16 @@ class VolumeSet(Dataset):
 
     def __getitem__(self, key: int | tuple[int, int]) -> Example:
         epoch, i = key if isinstance(key, tuple) else (None, key)
+        bins = torch.stack([self.bins[i], *(image[i] for image in self.images.values())])
         # The same centres as transforms.from_bins, rounded once from float64.
-        data = (self.bins[i].double() * (2 / (self.levels - 1)) - 1).float()[None]
-        mask = torch.zeros_like(data, dtype=torch.bool)
+        data = (bins.double() * (2 / (self.levels - 1)) - 1).float()
+        mask = torch.zeros_like(data[:1], dtype=torch.bool)
         (x0, x1), (y0, y1), (z0, z1) = self.boxes[i].tolist()
         mask[:, x0:x1, y0:y1, z0:z1] = True
         if self.augmentation is not None and epoch is not None:
             data, mask = self.augmentation(data, mask, self.levels, epoch, i)
-        return data, mask, i, self.names[i], self.covariates[i]
+        images = {name: data[k : k + 1] for k, name in enumerate(self.images, start=1)}
+        return Example(data[:1], mask, i, self.names[i], self.covariates[i], images)
 
 
 class EpochSampler(DistributedSampler):
@@ -87,9 +115,18 @@ class EpochSampler(DistributedSampler):
         return ((self.epoch, int(index)) for index in super().__iter__())
 
 
-def collate(examples: Sequence[Example]) -> VolumeBatch:
-    data, mask, index, names, covariates = zip(*examples, strict=True)
-    return VolumeBatch(torch.stack(data), torch.stack(mask), torch.tensor(index), list(names), list(covariates))
+def collate(examples: Sequence[tuple[Any, ...]]) -> VolumeBatch:
+    """Examples, each with the fields of Example, as a batch."""
+    rows = [Example(*example) for example in examples]
+    images = {name: torch.stack([row.images[name] for row in rows]) for name in rows[0].images}
+    return VolumeBatch(
+        torch.stack([row.data for row in rows]),
+        torch.stack([row.mask for row in rows]),
+        torch.tensor([row.place for row in rows]),
+        [row.name for row in rows],
+        [row.covariates for row in rows],
+        images,
+    )
 
 
 class VolumeModule(pl.LightningDataModule, ABC):
@@ -224,10 +261,13 @@ class VolumeData(VolumeModule):
         series: which DICOM series of folders with several, by number or a part of the description.
         table: a csv or tsv with a column of files or subjects.
         split_file: of `medmol split`: says which subjects are for what, in the place of shares and split_seed.
+        images: name -> glob of other scans in the folder, {T1w: "*_T1w.nii.gz"} for example: of each, every scan gets
+            the one of its subject and session (partners.Partners), interpolated onto its grid by both affines. Scans
+            without are left out with a warning.
 
     Raises:
         InputError: the folder does not exist, nothing in it matches, no scan is usable, the table names none of them,
-            or the split file does not fit.
+            the split file does not fit, or a scan has several partners.
     """
 
     def __init__(
@@ -253,6 +293,7 @@ class VolumeData(VolumeModule):
         series: str | None = None,
         table: str | None = None,
         split_file: str | None = None,
+        images: dict[str, str] | None = None,
     ) -> None:
         augmentation = Augmentation(_axes(flip), shift, bend, seed)
         super().__init__(shape, levels, validation, test, split_seed, batch_size, augmentation, num_workers, split_file)
@@ -261,6 +302,7 @@ class VolumeData(VolumeModule):
         self.frame, self.series = frame, series
         self.table = None if table is None else Path(table)
         self.grid = Grid(self.shape, spacing, orientation, levels)
+        self.images = dict(images or {})
 
     def find(self) -> list[Path]:
         """The scans, not yet read."""
@@ -285,9 +327,15 @@ class VolumeData(VolumeModule):
 
     def load(self) -> Scans:
         prepared, names = [], []
-        for file, volume in read_scans(self.find(), self.frame, self.series):
+        images: list[dict[str, np.ndarray]] = []
+        table = self._table()
+        partners = Partners.of(self.path, self.images, self.scan_name, table)
+        for file, volume in read_scans(partners.complete(self.find()), self.frame, self.series):
             prepared.append(self.grid.prepare(volume))
             names.append(self.scan_name(file))
+            if self.images:
+                read = {name: Volume.read(path, self.frame) for name, path in partners.of_scan(file).items()}
+                images.append({name: self.grid.beside(partner, prepared[-1]) for name, partner in read.items()})
         cropped = [name for name, scan in zip(names, prepared, strict=True) if scan.cropped]
         if cropped:
             shown = ", ".join(cropped[:3]) + (", ..." if len(cropped) > 3 else "")
@@ -296,10 +344,10 @@ class VolumeData(VolumeModule):
                 f"voxels at their borders ({shown}): enlarge data.shape to keep them.",
                 stacklevel=2,
             )
-        table = self._table()
+        subjects = [table.subject_named(name) if table else subject_of(name) for name in names]
+        scans = Scans.stack(prepared, names, subjects, self.levels, images)
         if table is None:
-            return Scans.stack(prepared, names, [subject_of(name) for name in names], self.levels)
-        scans = Scans.stack(prepared, names, [table.subject_named(name) for name in names], self.levels)
+            return scans
         scans.covariates = [table.row(name) for name in names]
         if self.table is not None and not any(scans.covariates):
             raise InputError(f"The table {self.table} names none of the scans in {self.path}, such as {names[0]}.")
@@ -320,6 +368,7 @@ class PhantomData(VolumeModule):
         lesions: how many white-matter lesions: false for none, true for one to four, or the least and the most of a
             uniform draw.
         atrophy: of every head, 0 (young) to 1, or the least and the most of a uniform draw.
+        images: other contrasts of the same heads, to go with each scan: [T1w].
 
     The rest as for VolumeData.
 
@@ -344,9 +393,11 @@ class PhantomData(VolumeModule):
         shift: int = 0,
         bend: float = 0.0,
         atrophy: float | list[float] = 0.0,
+        images: list[Contrast] | None = None,
     ) -> None:
         augmentation = Augmentation(_axes(flip), shift, bend, seed)
         super().__init__(shape, levels, validation, test, split_seed, batch_size, augmentation, num_workers)
+        self.images: list[Contrast] = list(images or ())
         if count < 1:
             raise InputError(f"data.count needs at least one phantom, not {count}.")
         self.count = count
@@ -358,10 +409,11 @@ class PhantomData(VolumeModule):
         self.seed = seed
         self.grid = Grid(self.shape, levels=levels)
 
-    def phantom(self, i: int) -> Phantom:
-        """Phantom i with its tissue labels and lesion mask, on the same grid as the scans."""
-        contrast, lesions, atrophy = self._drawn(i)
-        return head_phantom(self._seed(i), self.shape, contrast=contrast, lesions=lesions, atrophy=atrophy)
+    def phantom(self, i: int, contrast: Contrast | None = None) -> Phantom:
+        """Phantom i, or the same in another contrast, with its tissue labels and lesion mask, on the grid of the
+        scans."""
+        own, lesions, atrophy = self._drawn(i)
+        return head_phantom(self._seed(i), self.shape, contrast=contrast or own, lesions=lesions, atrophy=atrophy)
 
     def _seed(self, i: int) -> int:
         return 100_000 * self.seed + i
@@ -388,7 +440,11 @@ class PhantomData(VolumeModule):
         made = [self._made(i) for i in range(self.count)]
         prepared, rows = [scan for scan, _ in made], [row for _, row in made]
         names = [f"phantom-{i:04d}" for i in range(self.count)]
-        scans = Scans.stack(prepared, names, names, self.levels)
+        images: list[dict[str, np.ndarray]] = [
+            {name: self.grid.beside(self.phantom(i, name).volume, scan) for name in self.images}
+            for i, scan in enumerate(prepared)
+        ]
+        scans = Scans.stack(prepared, names, names, self.levels, images)
         scans.covariates = rows
         return scans
 

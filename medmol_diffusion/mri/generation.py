@@ -1,8 +1,9 @@
 """Scans made by a model: drawn anew, varied, or completed, each on the grid that its user expects."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,10 @@ from medmol_diffusion.mri.covariates import Asked
 from medmol_diffusion.mri.extents import drawn_extents
 from medmol_diffusion.mri.known import Known
 from medmol_diffusion.mri.region import known_voxels
+from medmol_diffusion.mri.tasks.inpainting import Inpainting
+from medmol_diffusion.mri.tasks.super_resolution import SuperResolution
+from medmol_diffusion.mri.tasks.task import Task
+from medmol_diffusion.mri.tasks.translation import Translation
 from medmol_diffusion.mri.transforms import Prepared
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.training.solver import Guide, Solver
@@ -25,11 +30,13 @@ if TYPE_CHECKING:
 
 Solve = Callable[[Tensor, Streams, Known], tuple[Space, Tensor]]
 """(places of the batch, its streams, what is known) -> (space, x_hat)."""
+Kind = TypeVar("Kind", bound=Task)
 
 
 @dataclass(frozen=True)
 class Generator:
-    """A model and how it is to be run: what ``sample``, ``vary`` and ``inpaint`` of VolumeDiffusion share.
+    """A model and how it is to be run: what ``sample``, ``vary``, ``inpaint``, ``super_resolve`` and ``translate`` of
+    VolumeDiffusion share.
 
     Scan i depends on (seed, i) and what is asked of it, not on the batch it runs in. The fields are the arguments of
     these names of VolumeDiffusion.sample, and so are the arguments of the methods.
@@ -50,11 +57,7 @@ class Generator:
         """VolumeDiffusion.sample."""
         if count < 1:
             raise InputError(f"count is how many scans to generate: at least 1, not {count}")
-        if self.model.task is not None:
-            raise InputError(
-                f"the model is one of {type(self.model.task).__name__}: it makes a scan of what is given, so give it "
-                "scans"
-            )
+        self._free("it makes a scan of what is given, so give it scans")
         streams = self._streams(count)
         extents = drawn_extents(self.model.extents, streams)
         masks = torch.stack([centred_box(extent, self.model.grid.shape) for extent in extents])[:, None]
@@ -65,8 +68,8 @@ class Generator:
         ]
 
     def from_noise(self, known: Known, masks: Tensor, streams: Streams, covariates: Asked | None) -> list[np.ndarray]:
-        """[X, Y, Z] scans in [-1, 1] of what is known, whose counted voxels are ``masks`` [B, 1, X, Y, Z]."""
-        known = self._asked(known, len(masks), covariates)
+        """[X, Y, Z] scans in [-1, 1] of what is known, whose own voxels are ``masks`` [B, 1, X, Y, Z]."""
+        known, masks = self._asked(known, len(masks), covariates), known.counted(masks)
         solver = self._solver()
 
         def solve(rows: Tensor, streams: Streams, known: Known) -> tuple[Space, Tensor]:
@@ -78,13 +81,15 @@ class Generator:
 
     def vary(self, volumes: Sequence[Volume], strength: float, covariates: Asked | None) -> list[Volume]:
         """VolumeDiffusion.vary."""
+        self._free("to vary scans takes a model of scans alone")
         solver = self._solver(strength)
         prepared, batch = self.prepare(volumes)
         streams = self._streams(len(volumes))
         known = self._asked(self.model.known(batch, streams), len(volumes), covariates)
 
         def solve(rows: Tensor, streams: Streams, known: Known) -> tuple[Space, Tensor]:
-            space, x = self.model.first_stage.encode(batch.take(rows).to(self.model.device), known.guess, streams)
+            scans = known.of(batch.take(rows).to(self.model.device))
+            space, x = self.model.first_stage.encode(scans, known.guess, streams)
             return space, solver(known).vary(space, x, streams, known)
 
         note = {**self.note, "strength": str(strength)}
@@ -102,7 +107,6 @@ class Generator:
         """VolumeDiffusion.inpaint."""
         if len(regions) != len(volumes):
             raise InputError(f"{len(regions)} regions are given for {len(volumes)} scans: give one for each")
-        solver = self._solver()
         prepared, batch = self.prepare(volumes)
         voxels = torch.stack(
             [
@@ -110,21 +114,93 @@ class Generator:
                 for volume, region, scan in zip(volumes, regions, prepared, strict=True)
             ]
         )
-        streams = self._streams(len(volumes))
-        known = self._asked(self.model.known(batch, streams), len(volumes), covariates)
+        if self.model.task is None:
+            found = self._repainted(batch, voxels, resamples, jump, covariates)
+            note = {**self.note, "resamples": str(resamples)}
+        else:
+            task, note = self._task(Inpainting), self.note
+            known = self.model.given(task.conceal(batch.data, batch.mask & ~voxels, batch.mask), batch.mask)
+            found = self.from_noise(known, batch.mask, self._streams(len(volumes)), covariates)
+        new = [on_own_grid(*triple, note) for triple in zip(found, prepared, volumes, strict=True)]
+        return [
+            replace(scan, data=np.where(region, scan.data, volume.data))
+            for scan, region, volume in zip(new, regions, volumes, strict=True)
+        ]
+
+    def _repainted(
+        self, batch: VolumeBatch, voxels: Tensor, resamples: int, jump: int, covariates: Asked | None
+    ) -> list[np.ndarray]:
+        """By a model of scans alone, whose known ``voxels`` are held (RePaint)."""
+        solver = self._solver()
+        streams = self._streams(len(batch))
+        known = self._asked(self.model.known(batch, streams), len(batch), covariates)
 
         def solve(rows: Tensor, streams: Streams, known: Known) -> tuple[Space, Tensor]:
             space, x = self.model.first_stage.encode(batch.take(rows).to(self.model.device), known.guess, streams)
             kept = self.model.first_stage.known(voxels[rows].to(x.device))
             return space, solver(known).inpaint(space, x, kept, streams, resamples, jump, known)
 
-        note = {**self.note, "resamples": str(resamples)}
-        found = self._run(streams, known, solve)
-        new = [on_own_grid(*triple, note) for triple in zip(found, prepared, volumes, strict=True)]
-        return [
-            replace(scan, data=np.where(region, scan.data, volume.data))
-            for scan, region, volume in zip(new, regions, volumes, strict=True)
+        return self._run(streams, known, solve)
+
+    def super_resolve(self, volumes: Sequence[Volume], covariates: Asked | None) -> list[Volume]:
+        """VolumeDiffusion.super_resolve."""
+        task = self._task(SuperResolution)
+        _some(volumes)
+        pairs = [task.prepare(volume, self.model.grid) for volume in volumes]
+        prepared = [scan for _, scan in pairs]
+        batch = as_batch(prepared, volumes)
+        found = self.from_noise(
+            self.model.given(batch.data, batch.mask), batch.mask, self._streams(len(volumes)), covariates
+        )
+        out = []
+        for data, (fine, scan), own in zip(found, pairs, volumes, strict=True):
+            made = on_own_grid(data, scan, fine, self.note)
+            covered = replace(scan.volume, data=scan.mask).resample(like=fine, order=0).data > 0.5
+            if not covered.all():
+                _warn_of_crop(own, "the rest is interpolated")
+            out.append(replace(made, data=np.where(covered, made.data, fine.data)).reorient(own.orientation))
+        return out
+
+    def translate(self, scans: Sequence[Volume | Mapping[str, Volume]], covariates: Asked | None) -> list[Volume]:
+        """VolumeDiffusion.translate."""
+        task = self._task(Translation)
+        _some(scans)
+        given = [task.named(scan) for scan in scans]
+        first = [volumes[task.sources[0]] for volumes in given]
+        prepared = [self.model.grid.prepare(volume) for volume in first]
+        for scan, own in zip(prepared, first, strict=True):
+            if scan.cropped:
+                _warn_of_crop(own, "the rest is left empty")
+        batch = as_batch(prepared, first)
+        others = [
+            torch.stack(
+                [
+                    torch.from_numpy(self.model.grid.beside(volumes[name], scan))[None]
+                    for volumes, scan in zip(given, prepared, strict=True)
+                ]
+            )
+            for name in task.sources[1:]
         ]
+        known = self.model.given(torch.cat([batch.data, *others], 1), batch.mask)
+        found = self.from_noise(known, batch.mask, self._streams(len(first)), covariates)
+        return [
+            replace(scan.volume, data=data, provenance={**own.provenance, **self.note}).resample(like=own, value=-1.0)
+            for data, scan, own in zip(found, prepared, first, strict=True)
+        ]
+
+    def _free(self, because: str) -> None:
+        if self.model.task is not None:
+            raise InputError(f"the model is one of {type(self.model.task).__name__}: {because}")
+
+    def _task(self, kind: type[Kind]) -> Kind:
+        """The model's task, if it is of this kind."""
+        task = self.model.task
+        if not isinstance(task, kind):
+            has = "scans alone" if task is None else type(task).__name__
+            raise InputError(
+                f"the model is one of {has}, not of {kind.__name__}: train one with model.task {kind.__name__}"
+            )
+        return task
 
     @property
     def note(self) -> dict[str, str]:
@@ -133,13 +209,9 @@ class Generator:
 
     def prepare(self, volumes: Sequence[Volume]) -> tuple[list[Prepared], VolumeBatch]:
         """The scans on the model's grid, one by one and as a batch."""
-        if not volumes:
-            raise InputError("no scans are given: at least one is needed to start from")
+        _some(volumes)
         prepared = [self.model.grid.prepare(volume) for volume in volumes]
-        data = torch.stack([torch.from_numpy(scan.volume.data)[None] for scan in prepared])
-        mask = torch.stack([torch.from_numpy(scan.mask)[None] for scan in prepared])
-        names = [volume.provenance.get("source", "") for volume in volumes]
-        return prepared, VolumeBatch(data, mask, torch.arange(len(volumes)), names)
+        return prepared, as_batch(prepared, volumes)
 
     def _streams(self, count: int) -> Streams:
         return Streams(self.seed, torch.arange(count))
@@ -180,6 +252,24 @@ class Generator:
             if self.progress is not None:
                 self.progress(len(found))
         return found
+
+
+def as_batch(prepared: Sequence[Prepared], volumes: Sequence[Volume]) -> VolumeBatch:
+    """Scans that were prepared, as a model takes them."""
+    data = torch.stack([torch.from_numpy(scan.volume.data)[None] for scan in prepared])
+    mask = torch.stack([torch.from_numpy(scan.mask)[None] for scan in prepared])
+    names = [volume.provenance.get("source", "") for volume in volumes]
+    return VolumeBatch(data, mask, torch.arange(len(volumes)), names)
+
+
+def _some(scans: Sequence[object]) -> None:
+    if not scans:
+        raise InputError("no scans are given: at least one is needed to start from")
+
+
+def _warn_of_crop(volume: Volume, rest: str) -> None:
+    name = volume.provenance.get("source", "a scan")
+    warnings.warn(f"{name} reaches beyond the model's grid: {rest}.", stacklevel=4)
 
 
 def on_own_grid(data: np.ndarray, prepared: Prepared, own: Volume, note: dict[str, str]) -> Volume:

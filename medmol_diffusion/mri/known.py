@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from medmol_diffusion.mri.batch import VolumeBatch
+
 
 @dataclass(frozen=True)
 class Known:
@@ -18,6 +20,7 @@ class Known:
         tokens: (B, L, D) a sequence of embeddings, of a report for example; None of a model without any.
         token_mask: (B, L) bool, which of the tokens are there.
         window: (B, 3) int64, the corner of the one window that a network of windows is to look at, in training.
+        wanted: (B, 1, X, Y, Z) bool, the voxels that are to be made, where a task leaves some as they are.
     """
 
     guess: Tensor
@@ -26,6 +29,7 @@ class Known:
     tokens: Tensor | None = None
     token_mask: Tensor | None = None
     window: Tensor | None = None
+    wanted: Tensor | None = None
 
     def plain(self) -> "Known":
         """The same with nothing asked, the images aside: what stands for no condition in classifier-free guidance."""
@@ -45,6 +49,27 @@ class Known:
         """The same with covariates."""
         return replace(self, numbers=numbers)
 
+    def of(self, batch: VolumeBatch) -> VolumeBatch:
+        """Scans as a first stage takes them: counted are the boxes round what is wanted."""
+        if self.wanted is None:
+            return batch
+        return replace(batch, mask=box_round(self.wanted), wanted=self.wanted)
+
+    def counted(self, mask: Tensor) -> Tensor:
+        """bool (B, 1, X, Y, Z): where the states of scans live whose own voxels are ``mask``."""
+        return mask if self.wanted is None else box_round(self.wanted)
+
     def to(self, device: torch.device) -> "Known":
         """The same on a device."""
         return replace(self, **{name: value.to(device) for name, value in vars(self).items() if value is not None})
+
+
+def box_round(mask: Tensor) -> Tensor:
+    """The smallest boxes that hold all true voxels of masks (B, 1, X, Y, Z), as masks."""
+    out = torch.ones_like(mask)
+    for axis in (2, 3, 4):
+        others = [a for a in (2, 3, 4) if a != axis]
+        side = mask.amax(others, keepdim=True)
+        reached = side.int().cummax(axis).values.bool() & side.flip(axis).int().cummax(axis).values.flip(axis).bool()
+        out = out & reached
+    return out

@@ -1,6 +1,6 @@
 """VolumeDiffusion: a first stage, a network, what is known of a scan, and the core, composed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from medmol_diffusion.mri.first_stages.haar_stage import HaarStage
 from medmol_diffusion.mri.generation import Generator
 from medmol_diffusion.mri.known import Known
 from medmol_diffusion.mri.network import VolumeNetwork
-from medmol_diffusion.mri.task import Task
+from medmol_diffusion.mri.tasks.task import Task
 from medmol_diffusion.mri.transforms import Grid
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
@@ -198,19 +198,25 @@ class VolumeDiffusion(DiffusionModel):
                 self.task.fit(batch, Streams(0, batch.index))
             self.task.fitted()
         count, total = torch.zeros(2, *self.data_mean.shape, dtype=torch.float64)
+        self.data_mean.zero_()
         for batch in _each(scans):
-            count += batch.mask[0]
-            guess = 0.0 if self.task is None else self.task.guess(self._images(batch), batch.mask)[0]
-            total += (batch.data[0] - guess) * batch.mask[0]
+            known = self.known(batch, Streams(0, batch.index))
+            made = batch.mask if known.wanted is None else known.wanted
+            count += made[0]
+            total += (batch.data[0] - known.guess[0]) * made[0]
         self.data_mean.copy_((total + SHRINKAGE * total.sum() / count.sum()) / (count + SHRINKAGE))
         if self.network.images is not None:
             self.network.images.fit(self._images(batch) for batch in _each(scans))
-        self.first_stage.fit((batch, self.known(batch, Streams(0, batch.index)).guess) for batch in _each(scans))
+        self.first_stage.fit(self._to_be_made(batch) for batch in _each(scans))
         self.extents.copy_(training_extents(batch.mask[0, 0] for batch in _each(scans)))
 
     def _images(self, batch: VolumeBatch) -> Tensor:
         assert self.task is not None
         return self.task.given(batch, Streams(0, batch.index))
+
+    def _to_be_made(self, batch: VolumeBatch) -> tuple[VolumeBatch, Tensor]:
+        known = self.known(batch, Streams(0, batch.index))
+        return known.of(batch), known.guess
 
     def known(self, batch: VolumeBatch, randomness: Randomness) -> Known:
         """What is given of whole scans, without covariates; regions and the like are drawn by ``randomness``."""
@@ -222,8 +228,9 @@ class VolumeDiffusion(DiffusionModel):
         mean = self.data_mean.expand(len(mask), -1, -1, -1, -1)
         if self.task is None or images is None:
             return Known(mean)
-        images = images.to(self.data_mean)
-        return Known(self.task.guess(images, mask) + mean, images)
+        images, mask = images.to(self.data_mean), mask.to(self.device)
+        wanted = self.task.wanted(images, mask)
+        return Known(self.task.guess(images, mask) + (mean if wanted is None else mean * wanted), images, wanted=wanted)
 
     def _check_shape(self, data: Tensor) -> None:
         if tuple(data.shape[-3:]) != self.grid.shape:
@@ -234,7 +241,7 @@ class VolumeDiffusion(DiffusionModel):
 
     def training_example(self, batch: VolumeBatch, generator: Randomness) -> tuple[Space, Tensor, Known]:
         known = self.known(batch, generator)
-        space, x = self.first_stage.encode(batch, known.guess, generator)
+        space, x = self.first_stage.encode(known.of(batch), known.guess, generator)
         if self.covariates is not None:
             values = self.covariates.of(batch.covariates).to(x.device)
             known = known.asked(self.covariates.encode(self.covariates.leave_out(values, generator)))
@@ -253,11 +260,12 @@ class VolumeDiffusion(DiffusionModel):
         return denoising_loss(self.denoiser, self.levels, self.weighting, space, x, generator, known, part)
 
     def observed(self, batch: VolumeBatch, seed: int = 0) -> Observed:
-        """What -log p(scan), or -log p(scan | images) of a task, reads; bits_per_dim is bits per counted voxel."""
+        """What -log p(scan), or -log p(scan | images) of a task, reads; bits_per_dim is bits per counted voxel, or per
+        voxel that the task wants."""
         streams = Streams(seed, batch.index)
         known = self.known(batch, streams)
-        seen = self.first_stage.observed(batch, known.guess, self.grid.levels, streams)
-        dim = batch.mask.flatten(1).sum(1, dtype=torch.float64)
+        seen = self.first_stage.observed(known.of(batch), known.guess, self.grid.levels, streams)
+        dim = (batch.mask if known.wanted is None else known.wanted).flatten(1).sum(1, dtype=torch.float64)
         return Observed(seen.space, seen.x, seen.observation, seen.data, streams, seen.terms, known, dim)
 
     def observed_with_condition(self, batch: VolumeBatch, seed: int = 0) -> Observed:
@@ -267,7 +275,8 @@ class VolumeDiffusion(DiffusionModel):
         return replace(seen, condition=seen.condition.asked(numbers))
 
     def baseline(self, batch: VolumeBatch, seed: int = 0) -> Tensor | None:
-        return self.first_stage.baseline(batch, self.known(batch, Streams(seed, batch.index)).guess, self.grid.levels)
+        known = self.known(batch, Streams(seed, batch.index))
+        return self.first_stage.baseline(known.of(batch), known.guess, self.grid.levels)
 
     def sample(
         self,
@@ -331,7 +340,7 @@ class VolumeDiffusion(DiffusionModel):
         The rest as for ``sample``.
 
         Raises:
-            InputError: no scans, a strength outside (0, 1], or what ``sample`` raises.
+            InputError: no scans, a strength outside (0, 1], a model of a task, or what ``sample`` raises.
         """
         generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
         return generator.vary(volumes, strength, covariates)
@@ -353,15 +362,18 @@ class VolumeDiffusion(DiffusionModel):
         guidance: float = 1.0,
         interval: Interval | None = None,
     ) -> list[Volume]:
-        """Generate a region of each scan anew (core.inpaint); every other voxel comes out as it was, to the last bit.
+        """Generate a region of each scan anew; every other voxel comes out as it was, to the last bit.
+
+        A model of Inpainting draws from p(region | rest), as for ``super_resolve``. One of scans alone, which was never
+        trained for it, holds the rest by RePaint (core.inpaint), and calls the network steps * resamples times.
 
         Args:
             volumes: scans of any size and orientation.
             regions: bool arrays of the scans' own shapes, true at the voxels to be generated.
-            resamples: how often every stretch of ``jump`` steps is run; 1 is plain replacement.
+            resamples: of RePaint: how often every stretch of ``jump`` steps is run; 1 is plain replacement.
             jump: steps of a stretch.
 
-        The rest as for ``sample``; the network is called steps * resamples times.
+        The rest as for ``sample``.
 
         Raises:
             InputError: no scans, not one region for each, a region of another shape or type, empty, of the whole scan,
@@ -369,6 +381,68 @@ class VolumeDiffusion(DiffusionModel):
         """
         generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
         return generator.inpaint(volumes, regions, resamples, jump, covariates)
+
+    def super_resolve(
+        self,
+        volumes: Sequence[Volume],
+        steps: int = 50,
+        sampler: str | Stepper = "dpm++2m",
+        seed: int = 0,
+        spacing: str = "time",
+        batch_size: int = 4,
+        progress: Callable[[int], None] | None = None,
+        guide: Guide | None = None,
+        covariates: Asked | None = None,
+        guidance: float = 1.0,
+        interval: Interval | None = None,
+    ) -> list[Volume]:
+        """Fine scans of coarse ones, by a model of SuperResolution: each has the voxels of the model's grid, in the
+        orientation and the units of the scan, and what it shows lies where it lay in millimetres.
+
+        One draw from p(fine | coarse): the mean of several is closer to the truth in PSNR, and smoother. What lies
+        beyond the model's grid is interpolated, with a warning.
+
+        Args:
+            volumes: scans of any size and orientation, with voxels ``factor`` times as large as the model's.
+
+        The rest as for ``sample``.
+
+        Raises:
+            InputError: no scans, a model of something else, or what ``sample`` raises.
+        """
+        generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
+        return generator.super_resolve(volumes, covariates)
+
+    def translate(
+        self,
+        volumes: Sequence[Volume | Mapping[str, Volume]],
+        steps: int = 50,
+        sampler: str | Stepper = "dpm++2m",
+        seed: int = 0,
+        spacing: str = "time",
+        batch_size: int = 4,
+        progress: Callable[[int], None] | None = None,
+        guide: Guide | None = None,
+        covariates: Asked | None = None,
+        guidance: float = 1.0,
+        interval: Interval | None = None,
+    ) -> list[Volume]:
+        """Scans of the contrast that a model of Translation was trained on, on the grids of those they are made from.
+
+        One draw from p(scan | sources), as for ``super_resolve``. Intensities are those of the model, in [-1, 1]: the
+        percentiles 0.5 and 99.5 of a training scan.
+
+        Args:
+            volumes: the source of each scan, or source -> scan where the model has several; the grid is that of the
+                first source.
+
+        The rest as for ``sample``.
+
+        Raises:
+            InputError: no scans, a source is missing, a model of something else, or what ``sample`` raises.
+        """
+        generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
+        return generator.translate(volumes, covariates)
 
     def _generator(
         self,
@@ -391,7 +465,7 @@ class VolumeDiffusion(DiffusionModel):
         ``steps`` = 0 is a single network call, E[v | z] at ``gamma``.
         """
         known = self.known(batch, streams)
-        space, x = self.first_stage.encode(batch, known.guess, streams)
+        space, x = self.first_stage.encode(known.of(batch), known.guess, streams)
         gammas = torch.linspace(gamma, self.schedule.gamma_0, steps + 1, dtype=torch.float64)
         solver = Solver(self.denoiser, stepper_named(sampler), gammas)
         return self.scans(solver.vary(space, x, streams, known), space, known)

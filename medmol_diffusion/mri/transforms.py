@@ -129,15 +129,28 @@ class Grid:
 
         Any map on the prepared grid goes back to the scan's own by `map.resample(like=volume)`.
         """
-        volume = volume.straighten().reorient(self.orientation)
-        if self.spacing is not None:
-            volume = volume.resample(self.spacing)
+        volume = self.align(volume)
         limits = window(volume.data)
-        data = quantise(normalise(volume.data, *limits), self.levels)
-        prepared = replace(volume, data=data).crop_or_pad(self.shape, value=-1.0)
+        return self.place(replace(volume, data=quantise(normalise(volume.data, *limits), self.levels)), limits)
+
+    def align(self, volume: Volume, order: int = 1) -> Volume:
+        """Straighten, reorient and resample by a spline of this order."""
+        volume = volume.straighten().reorient(self.orientation)
+        return volume if self.spacing is None else volume.resample(self.spacing, order=order)
+
+    def place(self, volume: Volume, limits: tuple[float, float]) -> Prepared:
+        """Crop or pad with -1 what is aligned and normalised; ``limits`` are the intensities that became -1 and 1."""
+        prepared = volume.crop_or_pad(self.shape, value=-1.0)
         sizes = list(zip(self.shape, volume.shape, strict=True))
         box = [(start := max(0, (new - old) // 2), start + min(new, old)) for new, old in sizes]
         return Prepared(prepared, np.array(box), any(old > new for new, old in sizes), limits)
+
+    def beside(self, volume: Volume, prepared: Prepared) -> np.ndarray:
+        """Another scan of the same head on the grid of a prepared one, [X, Y, Z] on bin centres: interpolated where
+        the affines say, normalised by percentiles of its own; -1 where it has no voxel, and at padding."""
+        limits = window(self.align(volume).data)
+        moved = volume.resample(like=prepared.volume, value=limits[0]).data
+        return np.where(prepared.mask, quantise(normalise(moved, *limits), self.levels), np.float32(-1))
 
 
 def common_grid(volumes: Sequence[Volume]) -> Grid:
@@ -175,12 +188,16 @@ class Augmentation:
     seed: int = 0
 
     def __call__(self, data: Tensor, mask: Tensor, levels: int, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        """Change a scan (1 + K, X, Y, Z) and the K images that were made with it: all are moved alike. With images,
+        theirs are the contrasts that bend, each apart: what is to be made of them must follow from them."""
         # Seeded by example and epoch: the draw does not depend on batch size, workers or ranks.
         digest = hashlib.sha256(f"{self.seed}:{epoch}:{index}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         data, mask = flip(data, mask, self.flip, generator)
         if self.bend:
-            data = bend(data, self.bend, levels, generator)
+            first, images = data[:1], data[1:]
+            bent = [bend(image, self.bend, levels, generator) for image in (images if len(images) else first)]
+            data = torch.cat([first, torch.stack(bent)]) if len(images) else torch.stack(bent)
         if self.shift:
             data, mask = shift(data, mask, self.shift, generator)
         return data, mask

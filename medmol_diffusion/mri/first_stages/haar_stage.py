@@ -80,7 +80,8 @@ class HaarStage(FirstStage):
     def observed(self, batch: VolumeBatch, guess: Tensor, levels: int, randomness: Randomness) -> Seen:
         space, x = self._state(batch, guess)
         observation = DiscretizedGaussian(levels, partial(self.decode, space=space, guess=guess))
-        return Seen(space, x, observation, (batch.data, batch.mask), {"log_volume": torch.zeros_like(space.dim())})
+        voxels = batch.mask if batch.wanted is None else batch.wanted
+        return Seen(space, x, observation, (batch.data, voxels), {"log_volume": torch.zeros_like(space.dim())})
 
     def baseline(self, batch: VolumeBatch, guess: Tensor, levels: int) -> Tensor:
         r"""[B] nats of the Gaussian with the guess for a mean and the spectrum of the training scans.

@@ -16,9 +16,11 @@ class Task(nn.Module, ABC):
 
     Attributes:
         channels: K images on the model's grid that the network reads.
+        guess_name: what the guess is called in a table.
     """
 
     channels: int
+    guess_name: str
 
     @abstractmethod
     def given(self, batch: VolumeBatch, randomness: Randomness) -> Tensor:
@@ -32,6 +34,15 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def guess(self, images: Tensor, mask: Tensor) -> Tensor:
         """[B, 1, X, Y, Z] the plain answer to the images [B, K, X, Y, Z]."""
+
+    def wanted(self, images: Tensor, mask: Tensor) -> Tensor | None:
+        """bool [B, 1, X, Y, Z] the voxels that are to be made; None for all counted ones. What it leaves out is known,
+        and equal to the guess."""
+        return None
+
+    def baselines(self, batch: VolumeBatch, images: Tensor) -> dict[str, Tensor]:
+        """Name -> [B, 1, X, Y, Z] the plain answers that a table shows beside the model's."""
+        return {self.guess_name: self.guess(images, batch.mask)}
 
     def fit(self, batch: VolumeBatch, randomness: Randomness) -> None:
         """Look at one training scan after the other, each a batch of one: what ``guess`` has to know is measured."""

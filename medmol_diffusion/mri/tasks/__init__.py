@@ -1,0 +1,1 @@
+"""Conditional tasks: scans made from what is given of them."""
