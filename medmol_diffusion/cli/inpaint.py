@@ -66,8 +66,7 @@ def add(verbs: Verbs) -> None:
     sub.add_argument(
         "--resamples",
         type=at_least(1),
-        default=5,
-        help="rounds of RePaint (default 5); a model of Inpainting does without",
+        help="rounds of RePaint (default 5 of a model that was not trained to complete what is given, else none)",
     )
     sub.add_argument("--jump", type=at_least(1), default=10, help="steps of a round (default 10)")
     add_sampling(sub, None)
@@ -95,7 +94,8 @@ def inpaint_scan(model: Any, options: argparse.Namespace) -> None:
     mask = Volume.read(options.mask, constant=True)
     if not mask.same_grid(volume):
         mask = mask.resample(like=volume, order=0)
-    answer = partial(model.inpaint, [volume], [mask.data > 0.5], resamples=options.resamples, jump=options.jump, **how)
+    rounds = options.resamples or 5
+    answer = partial(model.inpaint, [volume], [mask.data > 0.5], resamples=rounds, jump=options.jump, **how)
     write_answers(files, "inpainted", answer, options, more={"mask": Path(options.mask).name})
 
 

@@ -46,6 +46,9 @@ from medmol_diffusion.core.frame import (
     VEFrame,
     VPFrame,
 )
+from medmol_diffusion.core.given import (
+    Given,
+)
 from medmol_diffusion.core.guidance import (
     Autoguidance,
     Classifier,
@@ -118,6 +121,7 @@ from medmol_diffusion.core.schedule import (
     sigma,
 )
 from medmol_diffusion.core.space import (
+    Anchored,
     Dense,
     Masked,
     Product,
@@ -163,6 +167,7 @@ __all__ = [
     "VLB",
     "WEIGHTINGS",
     "Ancestral",
+    "Anchored",
     "Autoguidance",
     "Classifier",
     "ClassifierFree",
@@ -182,6 +187,7 @@ __all__ = [
     "Frame",
     "FramedDenoiser",
     "GaussianDenoiser",
+    "Given",
     "Heun",
     "Karras",
     "Langevin",

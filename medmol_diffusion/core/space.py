@@ -105,15 +105,16 @@ class Masked(Space):
     Args:
         mask: [B, ...] bool.
         channels: the size of the last axis of a state.
+        empty: whether an example may have no row at all: a block of which everything is given.
 
     Raises:
         ValueError: the mask is not boolean, or an example has no row at all.
     """
 
-    def __init__(self, mask: Tensor, channels: int) -> None:
+    def __init__(self, mask: Tensor, channels: int, empty: bool = False) -> None:
         if mask.dtype != torch.bool:
             raise ValueError(f"a mask must be boolean, not {mask.dtype}")
-        if not mask.flatten(1).any(1).all():
+        if not empty and not mask.flatten(1).any(1).all():
             raise ValueError("a mask leaves an example without a single element")
         self.mask, self.channels = mask, channels
         self.shape = (*mask.shape, channels)
@@ -168,6 +169,36 @@ class ZeroCentre(Masked):
 
     def dim(self) -> Tensor:
         return (self.rows.double() - 1) * self.channels
+
+
+class Anchored(ZeroCentre):
+    """What is left of a zero-centre space when some points are given about their own centre (ZeroCentre.restrict).
+
+    Given points move as one body, the others freely: channels * (n - max(k, 1)) degrees of freedom with k given.
+
+    Args:
+        mask: bool [B, N], the points.
+        anchors: bool [B, N], the given ones among them.
+
+    Raises:
+        ValueError: all points of an example are given, and nothing is left.
+    """
+
+    def __init__(self, mask: Tensor, anchors: Tensor, channels: int = 3) -> None:
+        super().__init__(mask, channels)
+        self.anchors = anchors & mask
+        self.held = self.anchors.sum(1)
+        if (self.held == self.rows).any():
+            raise ValueError("all points of an example are given: leave one or more to be generated")
+
+    def project(self, v: Tensor) -> Tensor:
+        v = super().project(v)
+        held = self.anchors[..., None]
+        body = (v * held).sum(-2, keepdim=True) / self.held.clamp(min=1).to(v)[:, None, None]
+        return torch.where(held, body, v)
+
+    def dim(self) -> Tensor:
+        return (self.rows - self.held.clamp(min=1)).double() * self.channels
 
 
 class Product(Space):

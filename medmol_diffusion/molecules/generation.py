@@ -13,11 +13,11 @@ from medmol_diffusion.core import ClassifierFree, Denoiser, Product, Stepper, St
 from medmol_diffusion.core.guidance import Interval
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.condition import Asked
-from medmol_diffusion.molecules.features import pack
 from medmol_diffusion.molecules.formula import atoms_of, counts_of
 from medmol_diffusion.molecules.fragment import Fixed, Fragment
 from medmol_diffusion.molecules.hydrogens import missing_hydrogens
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
+from medmol_diffusion.molecules.parts import Parts
 from medmol_diffusion.molecules.perceive import perceived
 from medmol_diffusion.training.solver import Guide, Solver
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Solve = Callable[[Tensor, Tensor, Streams, Tensor | None], tuple[Product, Tensor]]
 """(places of the batch, its mask [B, N], its streams, its condition [B, C]) -> (space, x_hat [B, D])."""
+REPAINT = 5
+"""Rounds of RePaint with a model that was not trained to complete what is given."""
 Formulas = str | Sequence[str] | None
 """One formula for all molecules, or one for each."""
 
@@ -56,10 +58,10 @@ class Generator:
         properties: Asked | None,
         composition: Formulas,
         formula: Formulas,
-        resamples: int,
+        resamples: int | None,
         jump: int,
     ) -> list[Molecule]:
-        """Molecules from noise; with a formula their elements are inpainted."""
+        """Molecules from noise; with a formula their elements are given."""
         if count < 1:
             raise InputError(f"count is how many molecules to generate: at least 1, not {count}")
         if sizes is not None and (len(sizes) != count or min(sizes) < 2):
@@ -85,11 +87,8 @@ class Generator:
 
         def elements_kept(rows: Tensor, mask: Tensor, streams: Streams, asked: Tensor | None) -> tuple[Product, Tensor]:
             space, x = self._states([Molecule(given[row], np.zeros((len(given[row]), 3))) for row in rows.tolist()])
-            known = {
-                name: torch.full(block.shape, name in ("elements", "charges"), device=model.device)
-                for name, block in space.blocks.items()
-            }
-            return space, solver.inpaint(space, x, space.join(known), streams, resamples, jump, asked)
+            parts = Parts(torch.zeros_like(mask), mask)
+            return space, self._complete(solver, space, x, parts, streams, resamples, jump, asked)
 
         return self._run(sizes, streams, condition, from_noise if kept is None else elements_kept)
 
@@ -124,7 +123,7 @@ class Generator:
         sizes: Sequence[int] | Literal["drawn"] | None,
         properties: Asked | None,
         composition: Formulas,
-        resamples: int,
+        resamples: int | None,
         jump: int,
     ) -> list[Molecule]:
         """Molecules round fixed atoms, which come first; warns of missing hydrogens, unless sizes are said."""
@@ -152,15 +151,28 @@ class Generator:
         def solve(rows: Tensor, mask: Tensor, streams: Streams, asked: Tensor | None) -> tuple[Product, Tensor]:
             space, x = self._states([templates[row] for row in rows.tolist()])
             first = (torch.arange(mask.shape[1]) < held[rows, None]).to(model.device)
-            both = pack(first[:, :, None] & first[:, None, :])
-            known = {
-                name: (both if name == "bonds" else first)[..., None].expand(block.shape)
-                for name, block in space.blocks.items()
-            }
-            return space, solver.inpaint(space, x, space.join(known), streams, resamples, jump, asked)
+            return space, self._complete(solver, space, x, Parts(first, first), streams, resamples, jump, asked)
 
         found = self._run(sizes_of(templates), streams, condition, solve)
         return [fragment.put_into(molecule) for fragment, molecule in zip(fragments, found, strict=True)]
+
+    def _complete(
+        self,
+        solver: Solver,
+        space: Product,
+        x: Tensor,
+        parts: Parts,
+        streams: Streams,
+        resamples: int | None,
+        jump: int,
+        asked: Tensor | None,
+    ) -> Tensor:
+        """x_hat [B, D] whose given parts are those of x."""
+        if not self.model.network.given or resamples is not None:
+            rounds = REPAINT if resamples is None else resamples
+            return solver.inpaint(space, x, parts.known(space), streams, rounds, jump, asked)
+        rest, left, denoiser = self.model.completing(solver.denoiser, space, x, parts)
+        return replace(solver, denoiser=denoiser).sample(rest, x, streams, asked) + (x - left)
 
     def _streams(self, count: int) -> Streams:
         return Streams(self.seed, torch.arange(count))

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from medmol_diffusion.core import (
     WEIGHTINGS,
+    Denoiser,
+    Given,
     Logits,
+    Masked,
     NetworkDenoiser,
     NormalGamma,
     PerBlock,
@@ -37,6 +41,7 @@ from medmol_diffusion.molecules.generation import Generator, batches_of_size, si
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 from medmol_diffusion.molecules.networks.egnn import EGNN
 from medmol_diffusion.molecules.networks.network import MoleculeNetwork
+from medmol_diffusion.molecules.parts import Parts
 from medmol_diffusion.molecules.size import SizeDistribution
 from medmol_diffusion.molecules.state import StateNetwork
 from medmol_diffusion.training.model import DiffusionModel, Observed
@@ -65,6 +70,8 @@ class MoleculeDiffusion(DiffusionModel):
         properties: what the model can be asked for (Conditioning), columns of the data: data.properties names them too.
         composition: whether it can be asked for the number of atoms of every element.
         condition_dropout: the probability of leaving out a question in training.
+        given: whether half of the training molecules come with a part that is given (parts.Parts.drawn): ``inpaint``
+            and ``formula`` then sample p(rest | given), and need no rounds of RePaint.
     """
 
     default_transitions = 1000
@@ -86,6 +93,7 @@ class MoleculeDiffusion(DiffusionModel):
         properties: list[str] | None = None,
         composition: bool = False,
         condition_dropout: float = 0.15,
+        given: bool = False,
     ) -> None:
         super().__init__()
         if weighting not in WEIGHTINGS:
@@ -98,13 +106,13 @@ class MoleculeDiffusion(DiffusionModel):
         told = 0 if self.conditioning is None else self.conditioning.size
         if network is None:
             k, pairs = self.layout.atoms_size, len(self.layout.bond_orders)
-            network = EGNN(k, k, pairs_in=pairs, pairs_out=pairs, condition_size=told)
+            network = EGNN(k + given, k, pairs_in=pairs, pairs_out=pairs, condition_size=told)
         if network.condition_size != told:
             raise ValueError(
                 f"network.condition_size = {network.condition_size}, but the condition has {told} numbers: two for "
                 "every property, and with composition one for every element and one more"
             )
-        self.network = StateNetwork(self.layout, network)
+        self.network = StateNetwork(self.layout, network, given)
         self.schedule = Polynomial() if schedule is None else schedule
         self.size = SizeDistribution(max_atoms)
         self.weighting = WEIGHTINGS[weighting]()
@@ -205,9 +213,28 @@ class MoleculeDiffusion(DiffusionModel):
     def loss(self, batch: MoleculeBatch, generator: Randomness) -> Tensor:
         """[B] weighted squared error of the positions per degree of freedom, plus the cross-entropy of an element."""
         space, x, condition = self.training_example(batch, generator)
-        prediction, eps, gamma_derivative = draw(self.denoiser, self.levels, space, x, generator, condition)
+        denoiser: Denoiser = self.denoiser
+        if self.network.given:
+            space, x, denoiser = self.completing(denoiser, space, x, Parts.drawn(batch, generator))
+        prediction, eps, gamma_derivative = draw(denoiser, self.levels, space, x, generator, condition)
         error = self.error(prediction, x, eps, self.weighting, gamma_derivative)
         return error + schedule_loss(self.levels, prediction, x, eps, gamma_derivative)
+
+    def fitted_to(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A model that is not told what is given begins as one that does not listen."""
+        key = "network.network.embed.weight"
+        own, theirs = self.state_dict().get(key), weights.get(key)
+        if own is None or theirs is None or own.shape[1] != theirs.shape[1] + self.network.given:
+            return weights
+        return weights | {key: F.pad(theirs, (0, own.shape[1] - theirs.shape[1]))}
+
+    def completing(
+        self, denoiser: Denoiser, space: Product, x: Tensor, parts: Parts
+    ) -> tuple[Product, Tensor, Denoiser]:
+        """(space, clean state, denoiser) of what is left of x when parts of it are given (core.Given)."""
+        rest = parts.rest(space)
+        left = rest.project(x)
+        return rest, left, Given(denoiser, x - left)
 
     def error(
         self,
@@ -228,10 +255,11 @@ class MoleculeDiffusion(DiffusionModel):
         assert isinstance(space, Product)
         squared_error = weighted_error(prediction, x, eps, weighting, gamma_derivative)
         positions = space.blocks["positions"]
+        assert isinstance(positions, Masked)
         error = positions.sum(space.split(squared_error)["positions"]) / positions.dim().to(x)
         error = error + weighting.offset(prediction.gamma).to(x)
         clean, output = space.split(x), space.split(prediction.output)
-        num_atoms = space.blocks["charges"].dim().to(x)
+        num_atoms = positions.mask.sum(1).to(x)
         for name, (_, scale) in self.layout.categories.items():
             p, log_q = scale * clean[name], torch.log_softmax(output[name], -1)
             divergence = space.blocks[name].sum(torch.xlogy(p, p) - p * log_q) / num_atoms
@@ -332,7 +360,7 @@ class MoleculeDiffusion(DiffusionModel):
         guidance: float = 1.0,
         interval: Interval | None = None,
         formula: str | Sequence[str] | None = None,
-        resamples: int = 1,
+        resamples: int | None = None,
         jump: int = 10,
     ) -> list[Molecule]:
         """Generate molecules. Molecule i depends on (seed, i) and its size alone, not on the batch it ran in.
@@ -351,9 +379,9 @@ class MoleculeDiffusion(DiffusionModel):
             composition: a formula asked for, "C7H10O2", or one for each: fixes N and steers the elements.
             guidance: scale of classifier-free guidance (core.ClassifierFree); 1 is the conditional model.
             interval: levels (gamma_low, gamma_high) inside which guidance holds; everywhere when left out.
-            formula: a formula that is kept exactly, by any model: the elements are inpainted, the rest is generated.
+            formula: a formula that is kept exactly, by any model: the elements are given, the rest is generated.
                 A model of compositions is asked for it besides.
-            resamples, jump: of that inpainting, as for ``inpaint``.
+            resamples, jump: as for ``inpaint``.
 
         Raises:
             InputError: count is below 1, not a size of 2 to max_atoms for each, an unknown sampler or spacing, a
@@ -407,7 +435,7 @@ class MoleculeDiffusion(DiffusionModel):
         steps: int = 100,
         sampler: str | Stepper = "ancestral",
         seed: int = 0,
-        resamples: int = 5,
+        resamples: int | None = None,
         jump: int = 10,
         spacing: str = "time",
         pair_budget: int = 32_000,
@@ -418,7 +446,8 @@ class MoleculeDiffusion(DiffusionModel):
         guidance: float = 1.0,
         interval: Interval | None = None,
     ) -> list[Molecule]:
-        """Generate molecules round fixed atoms (core.inpaint).
+        """Generate molecules round fixed atoms: by a model that was trained to (``given``) from p(rest | fixed), by any
+        other with RePaint (core.inpaint), which small molecules and strong constraints defeat.
 
         A molecule's fixed atoms come first, in their order, with their elements and their positions as given; then the
         generated ones. Where the fixed atoms are all, a larger size makes this the decoration of a scaffold, and, where
@@ -433,10 +462,11 @@ class MoleculeDiffusion(DiffusionModel):
             fixed: for each molecule, the indices of its fixed atoms from 0, or one bool for each of its atoms.
             sizes: numbers of atoms of the results; those of the given molecules when left out; "drawn" from p(N | N >
                 fixed).
-            resamples: how often every stretch of ``jump`` steps is run; 1 is plain replacement.
+            resamples: rounds of RePaint, whatever the model was trained for: how often every stretch of ``jump`` steps
+                is run, 1 is plain replacement. Left out, 5 with a model that was not trained with ``given``, else none.
             jump: steps of a stretch.
 
-        The rest as for ``sample``; the network is called steps * resamples times.
+        The rest as for ``sample``; with RePaint the network is called steps * resamples times.
 
         Raises:
             InputError: no molecules, not one ``fixed`` (and size) for each, a mask of the wrong size, no atom fixed or

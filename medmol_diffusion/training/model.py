@@ -141,13 +141,17 @@ class DiffusionModel(GenerativeModel):
             InputError: ``other`` is a model of another kind, of other things, or its weights have no place here.
         """
         self._check_kin(other, f"model.start {name}", but=("questions",))
-        own, weights = self.state_dict(), other.state_dict()
+        own, weights = self.state_dict(), self.fitted_to(other.state_dict())
         if lost := sorted(key for key, value in weights.items() if key not in own or own[key].shape != value.shape):
             raise InputError(
                 f"model.start {name} has weights that fit nowhere in the model, {lost[0]} for one: copy model.model "
                 "from its config.yaml, and add to it only"
             )
         self.load_state_dict(own | weights)
+
+    def fitted_to(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a model that is told less than this one, with zeros for what it is not told."""
+        return weights
 
     def away_from(
         self, worse: "DiffusionModel", scale: float, interval: Interval | None = None, name: str = "the worse model"
