@@ -47,25 +47,26 @@ def phantoms(folder: Path, shape: list[int], count: int = 6) -> Path:
 
 def tiny_data(config: dict[str, Any], folder: Path) -> dict[str, str]:
     """Overrides that put a few small examples in the place of the config's data."""
+    model: dict[str, str] = {}
     data, name = config["data"]["init_args"], config["data"]["class_path"].rpartition(".")[2]
     if name == "MoleculeData":
         elements = config["model"]["model"]["init_args"]["elements"]
         small = {"path": str(write_npz(folder / "data.npz", molecules_of(elements))), "validation": 0.2, "test": 0.2}
     elif name == "VolumeData":
+        small = {"validation": 0.2, "test": 0.2, "spacing": "null", "shape": data["shape"]}
         if np.prod(data["shape"]) > 10**6:  # the same at a quarter of the sides
-            model = config["model"]["model"]["init_args"]
-            sides = {key: [4 * (side // 16) for side in model[key]] for key in ("shape", "window") if key in model}
-            small = {"path": str(phantoms(folder / "scans", sides["shape"])), "validation": 0.2, "test": 0.2}
-            return {f"model.model.init_args.{key}": str(value) for key, value in sides.items()} | {
-                f"data.{key}": str(value)
-                for key, value in {**small, "shape": sides["shape"], "spacing": "null"}.items()
-            }
-        small = {"path": str(phantoms(folder / "scans", data["shape"])), "validation": 0.2, "test": 0.2}
+            own = config["model"]["model"]["init_args"]
+            sides = {key: [4 * (side // 16) for side in own[key]] for key in ("shape", "window")}
+            model, small["shape"] = (
+                {f"model.model.init_args.{key}": str(side) for key, side in sides.items()},
+                sides["shape"],
+            )
+        small["path"] = str(phantoms(folder / "scans", small["shape"]))
     elif name == "PhantomData":
         small = {"count": 6, "validation": 0.2, "test": 0.2}
     else:
         small = {"max_heavy_atoms": 2, "conformers": 1, "validation": 0.2, "test": 0.2}
-    return {f"data.{key}": str(value) for key, value in {**small, "batch_size": 2}.items()}
+    return model | {f"data.{key}": str(value) for key, value in {**small, "batch_size": 2}.items()}
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: f"{file.parent.name}/{file.stem}")
