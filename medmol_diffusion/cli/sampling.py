@@ -53,6 +53,11 @@ def add_asking(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--composition", metavar="C7H10O2", help="molecules: ask for it, of a model that knows compositions"
     )
+    add_asking_scans(sub)
+
+
+def add_asking_scans(sub: argparse.ArgumentParser) -> None:
+    """Covariates, and guidance to what is asked."""
     sub.add_argument(
         "--covariate",
         action="append",
@@ -118,7 +123,8 @@ def scan_steering(options: argparse.Namespace) -> dict[str, Any]:
             asked[name] = value
         if isinstance(asked[name], float) and not math.isfinite(float(value)):
             raise InputError(f"--covariate {text}: leave it out, or give a number")
-    if any(getattr(options, option, None) is not None for option in ("property", "composition", "formula", "size")):
+    others = [getattr(options, option, None) for option in ("property", "composition", "formula")]
+    if any(other is not None for other in others) or isinstance(getattr(options, "size", None), int):
         raise InputError("--property, --composition, --formula and --size are for molecules: give --covariate")
     if options.guidance is not None and not asked:
         raise InputError("--guidance needs something to guide to: ask for it by --covariate")

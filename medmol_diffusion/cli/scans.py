@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from medmol_diffusion.cli.output import console
 from medmol_diffusion.cli.parser import add_reading, at_least
-from medmol_diffusion.cli.sampling import add_asking, add_sampling, guide, settings, steering
+from medmol_diffusion.cli.sampling import add_asking_scans, add_sampling, guide, scan_steering, settings
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
@@ -36,7 +36,7 @@ def add_answering(sub: argparse.ArgumentParser) -> None:
     )
     add_reading(sub)
     add_sampling(sub, "dpm++2m")
-    add_asking(sub)
+    add_asking_scans(sub)
 
 
 def add_bids(sub: argparse.ArgumentParser) -> None:
@@ -62,16 +62,15 @@ def read(files: Sequence[str], options: argparse.Namespace) -> tuple[list[Path],
 
 
 def sampling(options: argparse.Namespace, model: Any) -> dict[str, Any]:
-    """How to sample, by the names of VolumeDiffusion.sample.
+    """How to sample and what to ask for, by the names of VolumeDiffusion.sample.
 
     Raises:
         InputError: something is asked for that is for molecules.
     """
-    if steering(options):
-        raise InputError("--property, --composition, --guidance and --interval are for molecules")
+    asked = scan_steering(options)
     options.sampler = options.sampler or "dpm++2m"
     found = {"steps": options.steps, "sampler": options.sampler, "spacing": options.grid}
-    return {**found, "guide": guide(options, model)}
+    return {**found, "guide": guide(options, model), **asked}
 
 
 def write_answers(

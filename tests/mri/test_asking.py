@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medmol_diffusion.cli import main
-from medmol_diffusion.mri import HaarStage, UNet3D, VolumeDiffusion
+from medmol_diffusion.mri import HaarStage, UNet3D, Volume, VolumeDiffusion
 from medmol_diffusion.mri.first_stages.haar import Haar
 from medmol_diffusion.training.fit import fit
 from tests.conftest import TRAINER
@@ -99,6 +99,18 @@ def test_scans_are_asked_for_on_the_command_line_and_say_so(run: Path, tmp_path:
     assert said["Guidance"] == 2.0
     main(["sample", str(run), "-n", "1", "--steps", "2", "-o", str(tmp_path / "plain")])
     assert "Covariates" not in json.loads((tmp_path / "plain" / "sample-0000.json").read_text())
+
+
+def test_scans_are_varied_towards_what_is_asked(run: Path, tmp_path: Path) -> None:
+    main(["sample", str(run), "-n", "1", "--steps", "2", "-o", str(tmp_path / "seeds")])
+    seed = str(next((tmp_path / "seeds").glob("*.nii.gz")))
+    found = []
+    for more in ([], ["--covariate", "ventricles=60", "--guidance", "3"]):
+        main(["vary", str(run), seed, "--steps", "3", *more, "-o", str(tmp_path / f"varied-{len(more)}")])
+        (file,) = (tmp_path / f"varied-{len(more)}").glob("*.nii.gz")
+        found.append(Volume.read(file).data)
+    assert np.abs(found[0] - found[1]).max() > 0
+    assert json.loads(file.with_name(file.name.replace(".nii.gz", ".json")).read_text())["Guidance"] == 3.0
 
 
 def test_the_bound_given_the_covariates_is_offered(run: Path, tmp_path: Path) -> None:
