@@ -10,10 +10,14 @@ def add(verbs: Verbs) -> None:
     sub = add_verb(verbs, "export", "write a run as safetensors + config.yaml + card.md", export)
     sub.add_argument("run_folder", type=model_there, metavar="RUN")
     sub.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    sub.add_argument(
+        "--checkpoint", metavar="FILE", help="of the run, in the place of its last: one of RUN/checkpoints/"
+    )
     sub.add_argument("--half", action="store_true", help="weights in 16 bits, half the size")
 
 
 def export(options: argparse.Namespace) -> None:
     from medmol_diffusion.training.saved import export_model
 
-    console.print(f"exported to [bold]{export_model(options.run_folder, options.output, options.half)}[/]")
+    out = export_model(options.run_folder, options.output, options.half, options.checkpoint)
+    console.print(f"exported to [bold]{out}[/]")

@@ -22,8 +22,12 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 _PREFIX = "model."  # of the model's weights inside a task
 
 
-def load_model(source: str | Path) -> GenerativeModel:
+def load_model(source: str | Path, checkpoint: str | Path | None = None) -> GenerativeModel:
     """Build a model from its config.yaml and fill in its (averaged) weights, in evaluation mode.
+
+    Args:
+        source: a run folder, an exported folder or a shipped model.
+        checkpoint: of that run, to be read in the place of its last one.
 
     Raises:
         InputError: nothing usable is there.
@@ -33,7 +37,7 @@ def load_model(source: str | Path) -> GenerativeModel:
     if not isinstance(model, GenerativeModel):
         raise InputError(f"{folder / CONFIG} describes a {type(model).__name__}, which is no model of data")
     try:
-        model.load_state_dict(_read_weights(folder))
+        model.load_state_dict(_read_weights(folder, checkpoint))
     except RuntimeError as error:
         raise InputError(f"{folder}: the weights do not fit {CONFIG}: {str(error).splitlines()[-1].strip()}") from error
     return model.eval()
@@ -106,16 +110,18 @@ def named_class(path: str) -> type | None:
     return found if own else None
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    if (folder / WEIGHTS).is_file():
+def _read_weights(folder: Path, checkpoint: str | Path | None = None) -> dict[str, Tensor]:
+    if checkpoint is None and (folder / WEIGHTS).is_file():
         try:
             return load_file(folder / WEIGHTS)
         except Exception as error:  # safetensors raises its own unexported error types
             raise InputError(
                 f"{folder / WEIGHTS} cannot be read: it is damaged or cut short; export the model again"
             ) from error
-    checkpoint = folder / CHECKPOINT
+    chosen, checkpoint = checkpoint, folder / CHECKPOINT if checkpoint is None else Path(checkpoint)
     if not checkpoint.is_file():
+        if chosen is not None:
+            raise InputError(f"there is no checkpoint {checkpoint}: give a file of {folder / CHECKPOINT.parent}")
         raise InputError(f"{folder} holds neither {WEIGHTS} nor {CHECKPOINT}: train it, or export it again")
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
@@ -126,7 +132,9 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     return {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
 
 
-def export_model(source: str | Path, destination: str | Path, half: bool = False) -> Path:
+def export_model(
+    source: str | Path, destination: str | Path, half: bool = False, checkpoint: str | Path | None = None
+) -> Path:
     """Write the averaged weights, the model's config and a card to ``destination``; returns it.
 
     Args:
@@ -134,13 +142,14 @@ def export_model(source: str | Path, destination: str | Path, half: bool = False
         destination: the folder; made if need be.
         half: matrices in float16, half the size; vectors and single numbers stay as they are, and so do matrices that
             float16 cannot hold. What is read again is float32.
+        checkpoint: of a run, in the place of its last one: the one with the best validation bound, for example.
 
     Raises:
         InputError: ``source`` is no model, or ``destination`` holds another one.
     """
     folder, out = find_model(source), Path(destination)
     config = read_model_config(folder)
-    model = load_model(folder)  # what cannot be built again is not worth exporting
+    model = load_model(folder, checkpoint)  # what cannot be built again is not worth exporting
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     if half:
         weights = {name: _half(value) for name, value in weights.items()}
@@ -151,7 +160,7 @@ def export_model(source: str | Path, destination: str | Path, half: bool = False
     temporary.write_bytes(save(weights))
     os.replace(temporary, out / WEIGHTS)
     (out / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
-    (out / CARD).write_text(_card(model, folder, out))
+    (out / CARD).write_text(_card(model, folder, out, folder / CHECKPOINT if checkpoint is None else Path(checkpoint)))
     return out
 
 
@@ -160,7 +169,7 @@ def _half(value: Tensor) -> Tensor:
     return value.half() if matrix and value.abs().max() < torch.finfo(torch.float16).max else value
 
 
-def _card(model: GenerativeModel, source: Path, out: Path) -> str:
+def _card(model: GenerativeModel, source: Path, out: Path, checkpoint: Path) -> str:
     """What the model is, what it was trained on as far as its folder says, and how to use it."""
     kind = type(model)
     module = kind.__module__.rpartition(".")[0]
@@ -177,8 +186,8 @@ def _card(model: GenerativeModel, source: Path, out: Path) -> str:
         few = run["model"]["student_steps"]
         facts.append(("distilled", f"to {few} DDIM steps, from {Path(run['model']['teacher']).name}"))
         how, options = f" --sampler ddim --steps {few}", f', sampler="ddim", steps={few}'
-    if (source / CHECKPOINT).is_file():
-        steps = torch.load(source / CHECKPOINT, map_location="cpu", weights_only=True)["global_step"]
+    if checkpoint.is_file():
+        steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
         facts.append(("optimiser steps", f"{steps:,}; the weights are their moving average"))
     facts.append(("made with", f"medmol_diffusion {__version__}"))
     return "\n".join(

@@ -1,5 +1,6 @@
 """Models on disk: what is written is what is read, and nothing in a folder can make the reader run code."""
 
+import csv
 import os
 import pickle
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import MoleculeDiffusion
 from medmol_diffusion.mri import VolumeDiffusion
+from medmol_diffusion.training.fit import fit
 from medmol_diffusion.training.saved import export_model, load_model
 from medmol_diffusion.training.validation import chosen, open_data, validate_model
 
@@ -31,6 +33,31 @@ def test_export_keeps_the_molecule_model(molecule_run: Path, tmp_path: Path) -> 
     for one, other in zip(*samples, strict=True):
         assert (one.positions == other.positions).all()
         assert (one.atomic_numbers == other.atomic_numbers).all()
+
+
+def test_the_best_checkpoint_by_a_validation_figure_is_kept_and_can_be_exported(
+    volume_config: Path, tmp_path: Path
+) -> None:
+    """The figure is that of the very weights that are saved, which are the averaged ones."""
+    more = {"trainer.max_steps": 6, "trainer.val_check_interval": 1, "model.learning_rate": 0.5}
+    more |= {"checkpoint.monitor": "val/total", "checkpoint.filename": "best", "checkpoint.every_n_train_steps": "null"}
+    options = [f"--{key}={value}" for key, value in more.items()]
+    run = fit(["--config", str(volume_config), "--trainer.default_root_dir", str(tmp_path / "run"), *options])
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    bounds = {int(row["step"]): float(row["val/total"]) for row in rows if row.get("val/total")}
+    files = {file.name for file in (run / "checkpoints").iterdir()}
+    assert files == {"best.ckpt", "last.ckpt"}
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    lowest = min(bounds, key=lambda step: bounds[step])
+    assert len(set(bounds.values())) > 2
+    assert lowest != max(bounds)  # what follows is of no use if the last is the best
+    assert best["global_step"] == lowest + 1
+    model = load_model(export_model(run, tmp_path / "out", checkpoint=run / "checkpoints" / "best.ckpt"))
+    data, split = open_data(model, str(run), None, "validation")
+    bound = validate_model(model, data, split, 0, draws=1, seed=0)
+    assert bound.total.mean().item() == pytest.approx(bounds[lowest], rel=0.05)
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        export_model(run, tmp_path / "none", checkpoint=run / "checkpoints" / "worst.ckpt")
 
 
 def test_half_the_size_is_the_same_model_to_three_digits(molecule_run: Path, tmp_path: Path) -> None:
