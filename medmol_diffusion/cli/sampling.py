@@ -64,6 +64,9 @@ def add_asking_scans(sub: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="scans: ask for it, a number or a word that the model knows; may come several times",
     )
+    sub.add_argument(
+        "--tokens", metavar="FILE.npy", help="scans: a sequence of embeddings (L, D), of a report for example"
+    )
     sub.add_argument("--guidance", type=float, help="scale of classifier-free guidance to it (default 1: none)")
     sub.add_argument(
         "--interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="levels gamma inside which guidance holds"
@@ -90,8 +93,8 @@ def steering(options: argparse.Namespace) -> dict[str, Any]:
         if name in asked:
             raise InputError(f"--property {name} is asked for twice: one value each")
         asked[name] = number
-    if options.covariate:
-        raise InputError("--covariate is for scans: ask for molecules by --property")
+    if options.covariate or options.tokens:
+        raise InputError("--covariate and --tokens are for scans: ask for molecules by --property")
     if options.composition and formula:
         raise InputError("--composition asks for what --formula keeps exactly: give one of them")
     if options.guidance is not None and not (asked or options.composition or formula):
@@ -126,12 +129,17 @@ def scan_steering(options: argparse.Namespace) -> dict[str, Any]:
     others = [getattr(options, option, None) for option in ("property", "composition", "formula")]
     if any(other is not None for other in others) or isinstance(getattr(options, "size", None), int):
         raise InputError("--property, --composition, --formula and --size are for molecules: give --covariate")
-    if options.guidance is not None and not asked:
-        raise InputError("--guidance needs something to guide to: ask for it by --covariate")
+    if options.guidance is not None and not asked and options.tokens is None:
+        raise InputError("--guidance needs something to guide to: ask for it by --covariate, or give --tokens")
     _check_interval(options)
-    found = {"covariates": asked, "guidance": options.guidance}
-    found |= {"interval": options.interval and tuple(options.interval)}
-    return {name: value for name, value in found.items() if value not in (None, {})}
+    found: dict[str, Any] = {"guidance": options.guidance, "interval": options.interval and tuple(options.interval)}
+    if asked:
+        found["covariates"] = asked
+    if options.tokens is not None:
+        from medmol_diffusion.mri.tokens import read_tokens
+
+        found["tokens"] = read_tokens(options.tokens)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _check_interval(options: argparse.Namespace) -> None:
@@ -236,10 +244,11 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     if options.worse is not None:
         found |= {"worse": Path(options.worse).name, "away": f"{away(options):g}"}
     if getattr(options, "covariate", None):
-        found |= {
-            "covariates": " ".join(options.covariate),
-            "guidance": 1.0 if options.guidance is None else options.guidance,
-        }
+        found["covariates"] = " ".join(options.covariate)
+    if getattr(options, "tokens", None):
+        found["tokens"] = Path(options.tokens).name
+    if "covariates" in found or "tokens" in found:
+        found["guidance"] = 1.0 if options.guidance is None else options.guidance
         if options.interval is not None:
             found["interval"] = list(options.interval)
     return found

@@ -1,6 +1,6 @@
 """VolumeBatch: scans as a model takes them."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ class VolumeBatch:
         covariates: what a table knows of each scan, column -> text; empty without a table.
         images: name -> (B, 1, X, Y, Z) float32 in [-1, 1]: other scans of the same heads on the same grid.
         wanted: (B, 1, X, Y, Z) bool, the counted voxels that are not given; None for all of them.
+        tokens: (B, L, D) a sequence of embeddings of each scan, of its report for example; None where none has any.
+        token_mask: (B, L) bool, which of them are there.
     """
 
     data: Tensor
@@ -30,20 +32,26 @@ class VolumeBatch:
     covariates: list[Row] = field(default_factory=list)
     images: dict[str, Tensor] = field(default_factory=dict)
     wanted: Tensor | None = None
+    tokens: Tensor | None = None
+    token_mask: Tensor | None = None
 
     def to(self, device: torch.device | str, **options: Any) -> "VolumeBatch":
         data, mask, index = (tensor.to(device, **options) for tensor in (self.data, self.mask, self.index))
         images = {name: image.to(device, **options) for name, image in self.images.items()}
-        wanted = None if self.wanted is None else self.wanted.to(device, **options)
-        return replace(self, data=data, mask=mask, index=index, images=images, wanted=wanted)
+        there = {name: value.to(device, **options) for name, value in self._optional().items()}
+        return VolumeBatch(data, mask, index, self.names, self.covariates, images, **there)
 
     def take(self, rows: Tensor) -> "VolumeBatch":
         """Some of the scans."""
         places = rows.tolist()
         names, covariates = [self.names[i] for i in places], [self.covariates[i] for i in places if self.covariates]
         images = {name: image[rows] for name, image in self.images.items()}
-        wanted = None if self.wanted is None else self.wanted[rows]
-        return VolumeBatch(self.data[rows], self.mask[rows], self.index[rows], names, covariates, images, wanted)
+        there = {name: value[rows] for name, value in self._optional().items()}
+        return VolumeBatch(self.data[rows], self.mask[rows], self.index[rows], names, covariates, images, **there)
+
+    def _optional(self) -> dict[str, Tensor]:
+        every = {"wanted": self.wanted, "tokens": self.tokens, "token_mask": self.token_mask}
+        return {name: value for name, value in every.items() if value is not None}
 
     def __len__(self) -> int:
         return len(self.data)

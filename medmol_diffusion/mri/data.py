@@ -24,6 +24,7 @@ from medmol_diffusion.mri.partners import Partners
 from medmol_diffusion.mri.phantom import Contrast, Phantom, head_phantom
 from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.mri.table import Row, Table, find_table, summary_of
+from medmol_diffusion.mri.tokens import find_tokens, padded
 from medmol_diffusion.mri.transforms import Augmentation, Grid, Prepared
 from medmol_diffusion.mri.volume import Volume
 
@@ -32,7 +33,7 @@ from medmol_diffusion.mri.volume import Volume
 class Scans:
     """Prepared scans in memory: bin numbers (N, X, Y, Z) uint8 or uint16, boxes (N, 3, 2), what they are called, and
     what a table knows of each (``covariates``) and of each subject (``participants``); ``images``: name -> bin numbers
-    of other scans of the same heads, on the same grids."""
+    of other scans of the same heads, on the same grids; ``tokens``: the sequence of embeddings of each, or None."""
 
     bins: np.ndarray
     boxes: np.ndarray
@@ -41,6 +42,7 @@ class Scans:
     covariates: list[Row]
     participants: dict[str, Row] = field(default_factory=dict)
     images: dict[str, np.ndarray] = field(default_factory=dict)
+    tokens: list[np.ndarray | None] = field(default_factory=list)
 
     @classmethod
     def stack(
@@ -70,6 +72,7 @@ class Example(NamedTuple):
     name: str
     covariates: Row
     images: Mapping[str, Tensor] = MappingProxyType({})
+    tokens: np.ndarray | None = None
 
 
 class VolumeSet(Dataset):
@@ -85,6 +88,7 @@ class VolumeSet(Dataset):
         self.subjects = [scans.subjects[i] for i in members]
         self.covariates = [scans.covariates[i] for i in members]
         self.images = {name: torch.from_numpy(bins[members]) for name, bins in scans.images.items()}
+        self.tokens = [scans.tokens[i] if scans.tokens else None for i in members]
         self.levels = levels
         self.augmentation = augmentation
 
@@ -102,7 +106,7 @@ class VolumeSet(Dataset):
         if self.augmentation is not None and epoch is not None:
             data, mask = self.augmentation(data, mask, self.levels, epoch, i)
         images = {name: data[k : k + 1] for k, name in enumerate(self.images, start=1)}
-        return Example(data[:1], mask, i, self.names[i], self.covariates[i], images)
+        return Example(data[:1], mask, i, self.names[i], self.covariates[i], images, self.tokens[i])
 
 
 class EpochSampler(DistributedSampler):
@@ -119,7 +123,7 @@ def collate(examples: Sequence[tuple[Any, ...]]) -> VolumeBatch:
     """Examples, each with the fields of Example, as a batch."""
     rows = [Example(*example) for example in examples]
     images = {name: torch.stack([row.images[name] for row in rows]) for name in rows[0].images}
-    return VolumeBatch(
+    batch = VolumeBatch(
         torch.stack([row.data for row in rows]),
         torch.stack([row.mask for row in rows]),
         torch.tensor([row.place for row in rows]),
@@ -127,6 +131,9 @@ def collate(examples: Sequence[tuple[Any, ...]]) -> VolumeBatch:
         [row.covariates for row in rows],
         images,
     )
+    if any(row.tokens is not None for row in rows):
+        batch.tokens, batch.token_mask = padded([row.tokens for row in rows])
+    return batch
 
 
 class VolumeModule(pl.LightningDataModule, ABC):
@@ -264,6 +271,8 @@ class VolumeData(VolumeModule):
         images: name -> glob of other scans in the folder, {T1w: "*_T1w.nii.gz"} for example: of each, every scan gets
             the one of its subject and session (partners.Partners), interpolated onto its grid by both affines. Scans
             without are left out with a warning.
+        tokens: a folder with a sequence of embeddings, floats of (L, D), for every scan that has one: NAME.npy for the
+            scan NAME.nii.gz (tokens.find_tokens). They come from any encoder of reports.
 
     Raises:
         InputError: the folder does not exist, nothing in it matches, no scan is usable, the table names none of them,
@@ -294,6 +303,7 @@ class VolumeData(VolumeModule):
         table: str | None = None,
         split_file: str | None = None,
         images: dict[str, str] | None = None,
+        tokens: str | None = None,
     ) -> None:
         augmentation = Augmentation(_axes(flip), shift, bend, seed)
         super().__init__(shape, levels, validation, test, split_seed, batch_size, augmentation, num_workers, split_file)
@@ -303,6 +313,7 @@ class VolumeData(VolumeModule):
         self.table = None if table is None else Path(table)
         self.grid = Grid(self.shape, spacing, orientation, levels)
         self.images = dict(images or {})
+        self.tokens = tokens
 
     def find(self) -> list[Path]:
         """The scans, not yet read."""
@@ -346,6 +357,8 @@ class VolumeData(VolumeModule):
             )
         subjects = [table.subject_named(name) if table else subject_of(name) for name in names]
         scans = Scans.stack(prepared, names, subjects, self.levels, images)
+        if self.tokens is not None:
+            scans.tokens = find_tokens(self.tokens, names)
         if table is None:
             return scans
         scans.covariates = [table.row(name) for name in names]

@@ -21,6 +21,7 @@ from medmol_diffusion.mri.tasks.inpainting import Inpainting
 from medmol_diffusion.mri.tasks.super_resolution import SuperResolution
 from medmol_diffusion.mri.tasks.task import Task
 from medmol_diffusion.mri.tasks.translation import Translation
+from medmol_diffusion.mri.tokens import Sequences, padded
 from medmol_diffusion.mri.transforms import Prepared
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.training.solver import Guide, Solver
@@ -52,6 +53,7 @@ class Generator:
     guide: Guide | None
     guidance: float
     interval: Interval | None
+    tokens: Sequences | np.ndarray | None = None
 
     def sample(self, count: int, covariates: Asked | None) -> list[Volume]:
         """VolumeDiffusion.sample."""
@@ -218,8 +220,16 @@ class Generator:
 
     def _asked(self, known: Known, count: int, covariates: Asked | None) -> Known:
         """With the covariates that are asked for; a model that knows some is told that nothing is asked."""
-        if not covariates and self.guidance != 1:
-            raise InputError(f"guidance = {self.guidance} needs something to guide to: ask for covariates")
+        if not covariates and self.tokens is None and self.guidance != 1:
+            raise InputError(
+                f"guidance = {self.guidance} needs something to guide to: ask for covariates, or give tokens"
+            )
+        if self.tokens is not None:
+            sequences = [self.tokens] * count if isinstance(self.tokens, np.ndarray) else self.tokens
+            if len(sequences) != count:
+                raise InputError(f"tokens has {len(sequences)} sequences for {count} scans: give one for each")
+            values, there = padded(sequences)
+            known = known.told(self.model.checked_tokens(values), there)
         if not covariates and self.model.covariates is None:
             return known
         asked = self.model.known_covariates()

@@ -45,6 +45,10 @@ class Known:
             self, **{name: value[rows.to(value.device)] for name, value in vars(self).items() if value is not None}
         )
 
+    def told(self, tokens: Tensor | None, token_mask: Tensor | None) -> "Known":
+        """The same with sequences of embeddings."""
+        return replace(self, tokens=tokens, token_mask=token_mask)
+
     def asked(self, numbers: Tensor | None) -> "Known":
         """The same with covariates."""
         return replace(self, numbers=numbers)

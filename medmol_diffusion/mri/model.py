@@ -23,7 +23,7 @@ from medmol_diffusion.core import (
     stepper_named,
 )
 from medmol_diffusion.core.guidance import Interval
-from medmol_diffusion.core.noise import Randomness
+from medmol_diffusion.core.noise import Randomness, uniforms
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.covariates import Asked, Covariates
@@ -34,6 +34,7 @@ from medmol_diffusion.mri.generation import Generator
 from medmol_diffusion.mri.known import Known
 from medmol_diffusion.mri.network import VolumeNetwork
 from medmol_diffusion.mri.tasks.task import Task
+from medmol_diffusion.mri.tokens import Sequences
 from medmol_diffusion.mri.transforms import Grid
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
@@ -68,7 +69,7 @@ class VolumeDiffusion(DiffusionModel):
         task: what is given of a scan that is to be made; nothing when left out.
         covariates: what the model can be asked for: columns of the table beside the scans, each with the words that it
             may hold, or null for numbers.
-        condition_dropout: the probability of leaving out a covariate in training.
+        condition_dropout: the probability of leaving out a covariate, or the sequence of embeddings, in training.
         window: voxels along each axis that the network sees at a time, multiples of the factor: it is trained on one
             window of every scan, knows where it lies, and is slid over the whole for all else (windows.Windows). For
             grids whose training step does not fit into memory; None sees all at once.
@@ -129,6 +130,8 @@ class VolumeDiffusion(DiffusionModel):
                 if has != needs:
                     raise InputError(f"the network has {name} {has}: set it to {needs} for this model")
         self.network = VolumeNetwork(network, first_stage, images, windows)
+        self.token_dim = network.token_dim if isinstance(network, UNet3D) else 0
+        self.condition_dropout = condition_dropout
         self.schedule = LinearGamma(-10.0, 10.0) if schedule is None else schedule
         self.weighting = WEIGHTINGS[weighting]()
         self.levels = (
@@ -177,8 +180,12 @@ class VolumeDiffusion(DiffusionModel):
         return VolumeData(path, list(grid.shape), spacing=grid.spacing, levels=grid.levels, validation=0.0, test=0.0)
 
     def open_conditional_data(self, path: str, skip: bool = False) -> "VolumeData":
-        self.known_covariates()
+        self._check_asked()
         return self.open_data(path, skip)
+
+    def _check_asked(self) -> None:
+        if not self.token_dim:
+            self.known_covariates()
 
     def known_covariates(self) -> Covariates:
         """Raises InputError where the model knows none."""
@@ -245,7 +252,26 @@ class VolumeDiffusion(DiffusionModel):
         if self.covariates is not None:
             values = self.covariates.of(batch.covariates).to(x.device)
             known = known.asked(self.covariates.encode(self.covariates.leave_out(values, generator)))
+        if self.token_dim:
+            kept = uniforms(len(batch), 1, generator).to(x.device) >= self.condition_dropout
+            tokens, mask = self._tokens(batch)
+            known = known.told(tokens, mask & kept)
         return space, x, known
+
+    def _tokens(self, batch: VolumeBatch) -> tuple[Tensor, Tensor]:
+        """(B, L, D) and its mask; one place that is not there where no scan of the batch has any."""
+        if batch.tokens is None or batch.token_mask is None:
+            none = torch.zeros(len(batch), 1, self.token_dim, device=self.device)
+            return none, torch.zeros(len(batch), 1, dtype=torch.bool, device=self.device)
+        return self.checked_tokens(batch.tokens), batch.token_mask
+
+    def checked_tokens(self, tokens: Tensor) -> Tensor:
+        """Raises InputError for embeddings (B, L, D) of another size than the network's."""
+        if not self.token_dim:
+            raise InputError("the model reads no embeddings: train one with network.token_dim and data.tokens")
+        if tokens.shape[-1] != self.token_dim:
+            raise InputError(f"embeddings of size {tokens.shape[-1]} are given to a model of size {self.token_dim}")
+        return tokens
 
     def loss(self, batch: VolumeBatch, generator: Randomness) -> Tensor:
         """[B] squared error per counted voxel, weighted."""
@@ -269,10 +295,15 @@ class VolumeDiffusion(DiffusionModel):
         return Observed(seen.space, seen.x, seen.observation, seen.data, streams, seen.terms, known, dim)
 
     def observed_with_condition(self, batch: VolumeBatch, seed: int = 0) -> Observed:
-        """The same given the scans' own covariates besides."""
-        covariates, seen = self.known_covariates(), self.observed(batch, seed)
-        numbers = covariates.encode(covariates.of(batch.covariates).to(self.device))
-        return replace(seen, condition=seen.condition.asked(numbers))
+        """The same given the scans' own covariates and embeddings besides."""
+        self._check_asked()
+        seen = self.observed(batch, seed)
+        known: Known = seen.condition
+        if self.covariates is not None:
+            known = known.asked(self.covariates.encode(self.covariates.of(batch.covariates).to(self.device)))
+        if self.token_dim:
+            known = known.told(*self._tokens(batch))
+        return replace(seen, condition=known)
 
     def baseline(self, batch: VolumeBatch, seed: int = 0) -> Tensor | None:
         known = self.known(batch, Streams(seed, batch.index))
@@ -291,6 +322,7 @@ class VolumeDiffusion(DiffusionModel):
         covariates: Asked | None = None,
         guidance: float = 1.0,
         interval: Interval | None = None,
+        tokens: Sequences | np.ndarray | None = None,
     ) -> list[Volume]:
         """Generate scans, each of the size of a training scan. Scan i depends on (seed, i) alone, not on its batch.
 
@@ -306,12 +338,16 @@ class VolumeDiffusion(DiffusionModel):
             covariates: what to ask for: column -> one value for all scans, or one for each.
             guidance: scale of classifier-free guidance (core.ClassifierFree); 1 is the conditional model.
             interval: levels (gamma_low, gamma_high) inside which guidance holds.
+            tokens: a sequence of embeddings (L, D) for all scans, or for each, None for one without, of a model that
+                reads them; guidance is to these too.
 
         Raises:
             InputError: count is below 1, an unknown sampler or spacing, a spacing that the schedule does not have, a
                 covariate that the model does not know, guidance to nothing, or a model of a task.
         """
-        generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
+        generator = Generator(
+            self, steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval, tokens
+        )
         return generator.sample(count, covariates)
 
     def vary(
@@ -328,6 +364,7 @@ class VolumeDiffusion(DiffusionModel):
         covariates: Asked | None = None,
         guidance: float = 1.0,
         interval: Interval | None = None,
+        tokens: Sequences | np.ndarray | None = None,
     ) -> list[Volume]:
         """Scans like the given ones, on their own grids and in their own units: each noised to t = strength and sampled
         from there (core.edit). A scan of another site comes out more like the training scans: harmonisation.
@@ -342,7 +379,9 @@ class VolumeDiffusion(DiffusionModel):
         Raises:
             InputError: no scans, a strength outside (0, 1], a model of a task, or what ``sample`` raises.
         """
-        generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
+        generator = Generator(
+            self, steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval, tokens
+        )
         return generator.vary(volumes, strength, covariates)
 
     def inpaint(
@@ -361,6 +400,7 @@ class VolumeDiffusion(DiffusionModel):
         covariates: Asked | None = None,
         guidance: float = 1.0,
         interval: Interval | None = None,
+        tokens: Sequences | np.ndarray | None = None,
     ) -> list[Volume]:
         """Generate a region of each scan anew; every other voxel comes out as it was, to the last bit.
 
@@ -379,7 +419,9 @@ class VolumeDiffusion(DiffusionModel):
             InputError: no scans, not one region for each, a region of another shape or type, empty, of the whole scan,
                 or beyond the model's grid; or what ``sample`` raises.
         """
-        generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
+        generator = Generator(
+            self, steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval, tokens
+        )
         return generator.inpaint(volumes, regions, resamples, jump, covariates)
 
     def super_resolve(
@@ -395,6 +437,7 @@ class VolumeDiffusion(DiffusionModel):
         covariates: Asked | None = None,
         guidance: float = 1.0,
         interval: Interval | None = None,
+        tokens: Sequences | np.ndarray | None = None,
     ) -> list[Volume]:
         """Fine scans of coarse ones, by a model of SuperResolution: each has the voxels of the model's grid, in the
         orientation and the units of the scan, and what it shows lies where it lay in millimetres.
@@ -410,7 +453,9 @@ class VolumeDiffusion(DiffusionModel):
         Raises:
             InputError: no scans, a model of something else, or what ``sample`` raises.
         """
-        generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
+        generator = Generator(
+            self, steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval, tokens
+        )
         return generator.super_resolve(volumes, covariates)
 
     def translate(
@@ -426,6 +471,7 @@ class VolumeDiffusion(DiffusionModel):
         covariates: Asked | None = None,
         guidance: float = 1.0,
         interval: Interval | None = None,
+        tokens: Sequences | np.ndarray | None = None,
     ) -> list[Volume]:
         """Scans of the contrast that a model of Translation was trained on, on the grids of those they are made from.
 
@@ -441,22 +487,10 @@ class VolumeDiffusion(DiffusionModel):
         Raises:
             InputError: no scans, a source is missing, a model of something else, or what ``sample`` raises.
         """
-        generator = self._generator(steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
+        generator = Generator(
+            self, steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval, tokens
+        )
         return generator.translate(volumes, covariates)
-
-    def _generator(
-        self,
-        steps: int,
-        sampler: str | Stepper,
-        seed: int,
-        spacing: str,
-        batch_size: int,
-        progress: Callable[[int], None] | None,
-        guide: Guide | None,
-        guidance: float,
-        interval: Interval | None,
-    ) -> Generator:
-        return Generator(self, steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval)
 
     @torch.no_grad()
     def restore(self, batch: VolumeBatch, gamma: float, steps: int, streams: Streams, sampler: str = "ddim") -> Tensor:

@@ -147,6 +147,6 @@ def test_a_model_that_can_be_asked_nothing_says_so(
     asked = ["--covariate", "age=40"]
     said = refusal(["sample", str(volume_run), "-n", "1", "-o", str(tmp_path / "made"), *asked], capsys)
     assert "can be asked for nothing" in said
-    assert "--covariate is for scans" in refusal(
+    assert "--covariate and --tokens are for scans" in refusal(
         ["sample", str(molecule_run), "-n", "1", "-o", str(tmp_path / "made.sdf"), *asked], capsys
     )
