@@ -24,7 +24,8 @@ def main() -> None:
         table = csv.writer(file)
         table.writerow(["file", "subject"])
         table.writerows((name, f"person-{(numbers[name] + 1) // 2:03d}") for name in sorted(numbers))
-    print(f"{len(numbers)} crops of {len({(number + 1) // 2 for number in numbers.values()})} people in {options.output}")
+    people = {(number + 1) // 2 for number in numbers.values()}
+    print(f"{len(numbers)} crops of {len(people)} people in {options.output}")
 
 
 if __name__ == "__main__":
