@@ -40,17 +40,19 @@ class Bar(Progress):
     def reach(self, done: int, note: str = "") -> None:
         """``done`` items are done."""
         self.update(self.item, completed=done, note=note)
+        if done == self.total:
+            return  # the end says so
         if self._unseen() and monotonic() - self.said >= min(self.wait, INTERVAL):
             self.said, self.wait = monotonic(), 2 * self.wait
             self.console.print(f"{self.title}: {done} of {self.total or '?'} {note}".rstrip())
 
     def stop(self) -> None:
-        running = self.live.is_started
-        super().stop()
+        running, lasted = self.live.is_started, monotonic() - self.began
+        self.live.stop()  # that of Progress adds an empty line to a file
         # one that is not transient leaves its last state behind by itself
-        if running and self._unseen() and self.live.transient and self.said > self.began:
+        if running and self._unseen() and self.live.transient and lasted >= min(FIRST, INTERVAL):
             done = self.tasks[self.item].completed
-            self.console.print(f"{self.title}: {done:.0f} of {self.total or '?'}, {monotonic() - self.began:.0f} s")
+            self.console.print(f"{self.title}: {done:.0f} of {self.total or '?'}, {lasted:.0f} s")
 
     def _unseen(self) -> bool:
         return not self.console.is_terminal and not self.disable

@@ -21,12 +21,13 @@ body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: 
 h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { margin: 2.6rem 0 .4rem; font-size: 1.3rem;
   border-bottom: 2px solid var(--line); padding-bottom: .3rem; } h3 { margin: 1.6rem 0 .3rem; font-size: 1.05rem; }
 p { max-width: 46rem; } .soft, figcaption { color: var(--soft); font-size: .9rem; }
-/* a shadow at the edge beyond which a table goes on: covers that scroll with it hide the shadow at its ends */
+/* a shadow at the edge beyond which a table goes on: covers that scroll with it hide the shadow at its ends, and are up
+   to a pixel short where its size is no whole number of pixels, so that the shadow lies a pixel inside */
 .scroll { overflow-x: auto; margin: .6rem 0 1rem;
   background: linear-gradient(to right, var(--page) 40%, transparent) left / 2.4rem 100%,
   linear-gradient(to left, var(--page) 40%, transparent) right / 2.4rem 100%,
-  linear-gradient(to right, var(--shade), transparent) left / .8rem 100%,
-  linear-gradient(to left, var(--shade), transparent) right / .8rem 100%;
+  linear-gradient(to right, var(--shade), transparent) left 1px center / .8rem calc(100% - 2px),
+  linear-gradient(to left, var(--shade), transparent) right 1px center / .8rem calc(100% - 2px);
   background-repeat: no-repeat; background-attachment: local, local, scroll, scroll; }
 table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }

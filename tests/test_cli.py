@@ -61,6 +61,17 @@ def test_help_and_version_end_well(capsys: pytest.CaptureFixture[str]) -> None:
         (["score", ".", "--reference", "nowhere"], 2, "nowhere does not exist"),
         (["split", "nowhere.npz", "-o", "split.json"], 2, "nowhere.npz does not exist"),
         (["fit", "--config", "nowhere.yaml"], 2, "nowhere.yaml does not exist"),
+        (["split", ".", "-o", "split.json", "--test", "2"], 2, "2 is no share"),
+        (["split", ".", "-o", "split.json", "--test", "0.5", "--validation", "0.5"], 2, "leave nothing to train on"),
+        (["vary", "qm9-chno", ".", "-o", "x.sdf", "--strength", "2"], 2, "2 must lie in (0, 1]"),
+        (["vary", "qm9-chno", ".", "-o", "x.sdf", "--minimise"], 2, "name one by --objective"),
+        (["inpaint", "qm9-chno", ".", "-o", "x.sdf", "--fixed", "1", "--free", "2"], 2, "--free: not allowed with"),
+        (["validate", "qm9-chno"], 2, "qm9-chno does not name its data, as a run folder does: give --data PATH\n"),
+        (["validate", "qm9-chno", "--data", ".", "--split", "test"], 2, "leave --split test out, for all of ."),
+        (["validate", "qm9-chno", "--data", ".", "--method", "flow", "--map", "x.sdf"], 2, "leave --method flow out"),
+        (["validate", "qm9-chno", "--data", ".", "--method", "iwae", "--draws", "exact"], 2, "give --method iwae"),
+        (["validate", "qm9-chno", "--data", ".", "--method", "flow", "--steps", "0"], 2, "needs at least 1"),
+        (["validate", "qm9-chno", "--data", ".", "--steps", "0", "--draws", "exact"], 2, "give steps"),
     ],
 )
 def test_help_and_wrong_names_do_not_wait_for_torch(arguments: list[str], code: int, said: str, tmp_path: Path) -> None:

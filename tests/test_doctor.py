@@ -10,7 +10,9 @@ import pytest
 
 from medmol_diffusion.cli import main
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules import write_sdf
+from medmol_diffusion.molecules import Molecule, write_sdf
+from medmol_diffusion.molecules.formats.record import BadRecord
+from medmol_diffusion.molecules.survey import Survey as MoleculeSurvey
 from medmol_diffusion.mri import Volume, VolumeData
 from medmol_diffusion.mri.formats.files import find_scans
 from medmol_diffusion.mri.survey import survey
@@ -105,6 +107,20 @@ def test_molecules_are_told_and_what_would_be_skipped(tmp_path: Path) -> None:
     assert found["atoms"].startswith(f"{min(sizes)} to {max(sizes)}, ")
     assert faults[0].startswith("2 records, the first is 7: ")  # type: ignore[index]
     assert any("1 molecule have the atoms and positions" in doubt for doubt in doubts)  # type: ignore[attr-defined]
+
+
+def test_faults_of_one_kind_are_counted_together_and_the_first_is_shown_as_it_is() -> None:
+    found = MoleculeSurvey()
+    for index, reason in enumerate(
+        ["mol 7 ends after 3 of its 12 atoms", "no atoms", "mol 9 ends after 1 of its 4 atoms"]
+    ):
+        found.skip(BadRecord(index, "", reason))
+    assert found.faults() == [
+        "2 records, the first is 1: mol 7 ends after 3 of its 12 atoms",
+        "1 record, the first is 2: no atoms",
+    ]
+    found.add(Molecule([7, 1], [[0, 0, 0], [0, 0, 1.0]], formal_charges=[-1, 0]))
+    assert dict(found.rows())["formal charges"] == "-1 (1 atom)"
 
 
 def test_nothing_usable_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from medmol_diffusion.cli import main
 from medmol_diffusion.judging.table import ScoreTable
 from medmol_diffusion.molecules import Molecule, write_sdf, write_xyz
 from medmol_diffusion.molecules.judge.score_report import as_judged, rules_table
+from medmol_diffusion.molecules.perceive import perceived
 from medmol_diffusion.molecules.viewer import viewer
 from medmol_diffusion.report import Report
 from medmol_diffusion.score_page import write_score_page
@@ -107,6 +108,25 @@ def test_score_full_writes_tables_of_one_protocol_each(tmp_path: Path, capsys: p
     capsys.readouterr()
     main(["score", str(tmp_path / "a.sdf")])
     assert "--full" in capsys.readouterr().out
+
+
+def test_a_hint_and_the_meaning_of_valid_say_what_the_figures_leave_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    radical = perceived(known.METHYL_RADICAL, (0, 1))
+    table = rules_table([radical], None, "bonds", 0)
+    assert (table.data["validity"]["value"], table.data["molecule_stability"]["value"]) == (1, 0)
+    assert "lets radicals pass; molecule stability leaves them out" in table.meaning
+    write_sdf([embedded("CO")], tmp_path / "bonded.sdf")
+    write_xyz([embedded("CO")], tmp_path / "bare.xyz")
+    hint = "--protocol bonds judges by them"
+    for arguments, said in (
+        (["bonded.sdf"], True),
+        (["bare.xyz"], False),
+        (["bonded.sdf", "--protocol", "bonds"], False),
+    ):
+        main(["score", str(tmp_path / arguments[0]), *arguments[1:]])
+        assert (hint in " ".join(capsys.readouterr().out.split())) == said
 
 
 def test_score_names_the_file_that_has_no_bonds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,9 +51,10 @@ def add(verbs: Verbs) -> None:
     )
     add_bids(sub)
     add_reading(sub)
-    sub.add_argument("--fixed", metavar="1,2,5-9", help="the fixed atoms, counted from 1 (default: all of the record)")
-    sub.add_argument("--fixed-smarts", metavar="PATTERN", help="the fixed atoms are those of every match")
-    sub.add_argument("--free", metavar="1,2,5-9", help="all atoms are fixed but these")
+    ways = sub.add_mutually_exclusive_group()
+    ways.add_argument("--fixed", metavar="1,2,5-9", help="the fixed atoms, counted from 1 (default: all of the record)")
+    ways.add_argument("--fixed-smarts", metavar="PATTERN", help="the fixed atoms are those of every match")
+    ways.add_argument("--free", metavar="1,2,5-9", help="all atoms are fixed but these")
     sub.add_argument(
         "--link", action="store_true", help="all records are fragments of one molecule, each where it lies"
     )
@@ -100,7 +101,7 @@ def inpaint_scan(model: Any, options: argparse.Namespace) -> None:
 
 
 def inpaint_molecules(model: Any, options: argparse.Namespace) -> None:
-    from medmol_diffusion.molecules.fragment import joined, kept_atoms
+    from medmol_diffusion.molecules.fragment import joined, kept_atoms, odd_charges
 
     check_molecule_file(options.output)
     asked, options.sampler = steering(options), options.sampler or "ancestral"
@@ -130,6 +131,12 @@ def inpaint_molecules(model: Any, options: argparse.Namespace) -> None:
         f"{counted(len(found), 'molecule')} in [bold]{escape(options.output)}[/]: first the fixed atoms in the order "
         "of the file, then the new ones"
     )
+    if not model.layout.formal_charges and (said := odd_charges(found, [len(atoms) for atoms in fixed])):
+        console.print(
+            f"[yellow]{said}: the model makes no formal charges, so what it attaches does not know of them; fix their "
+            "neighbours with them, or take a model with formal_charges[/]",
+            highlight=False,
+        )
 
 
 def size(text: str) -> int | str:

@@ -130,6 +130,8 @@ def _score_molecules(path: Path, options: argparse.Namespace) -> None:
         tables[protocol] += full_tables(molecules, reference, protocol, stage, limit, options.seed, workers)
     for one in (one for group in tables.values() for one in group):
         show(f"{path}: {one.title}", one.header, one.rows, one.meaning if options.full else None)
+    if bonded and protocol == "distances" and not options.protocol:
+        console.print("These molecules have bonds of their own: [bold]--protocol bonds[/] judges by them")
     if not options.full:
         console.print("Distances from a reference, strain, PoseBusters, drug-likeness and diversity: [bold]--full[/]")
     write_json(options.json, {name: {one.key: one.data for one in group} for name, group in tables.items()})

@@ -20,8 +20,8 @@ def add(verbs: Verbs) -> None:
     )
     sub.add_argument("path", type=there, metavar="DATA")
     sub.add_argument("-o", "--output", required=True, metavar="FILE.json")
-    sub.add_argument("--validation", type=float, default=0.05, help="share of them (default 0.05)")
-    sub.add_argument("--test", type=float, default=0.05, help="share of them (default 0.05)")
+    sub.add_argument("--validation", type=share, default=0.05, help="share of them (default 0.05)")
+    sub.add_argument("--test", type=share, default=0.05, help="share of them (default 0.05)")
     sub.add_argument("--seed", type=int, default=0, help="of the permutation (default 0)")
     sub.add_argument(
         "--group-by", metavar="NAME", help="of molecules: keep together what is equal in a field, 'name' or 'scaffold'"
@@ -31,6 +31,11 @@ def add(verbs: Verbs) -> None:
 
 
 def split(options: argparse.Namespace) -> None:
+    if options.validation + options.test >= 1:
+        raise InputError(
+            f"--validation {options.validation:g} and --test {options.test:g} leave nothing to train on: give shares "
+            "whose sum is below 1"
+        )
     if not holds_molecules(Path(options.path)):
         _split_subjects(options)
         return
@@ -62,3 +67,9 @@ def _split_subjects(options: argparse.Namespace) -> None:
     split.write(options.output)
     sizes = f"{len(split.train)} subjects to train, {len(split.validation)} to validate, {len(split.test)} to test"
     console.print(f"{sizes}, in [bold]{escape(options.output)}[/]: use it by --data.split_file")
+
+
+def share(text: str) -> float:
+    if not 0 <= (value := float(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share: give a number from 0 to below 1")
+    return value

@@ -11,6 +11,7 @@ from medmol_diffusion.cli.sampling import molecule_model
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
+from medmol_diffusion.training.folder import data_to_validate
 
 
 def add(verbs: Verbs) -> None:
@@ -53,10 +54,13 @@ def add(verbs: Verbs) -> None:
 
 
 def validate(options: argparse.Namespace) -> None:
+    _check(options)
+    from medmol_diffusion.molecules.features import BLOCK_TITLES
     from medmol_diffusion.training.validation import (
         baseline_summary,
         bound_table,
         chosen,
+        doubt,
         open_data,
         summary,
         validate_baseline,
@@ -68,8 +72,6 @@ def validate(options: argparse.Namespace) -> None:
     if model.without_likelihood:
         raise InputError(f"{options.model}: {model.without_likelihood}")
     data, split = open_data(model, options.model, options.data, options.split, options.conditional, options.skip)
-    if options.method != "bound" and options.steps == 0:
-        raise InputError(f"--steps 0 is the continuous-time bound; --method {options.method} needs at least 1")
     if options.map is not None and not isinstance(model, molecule_model()):
         raise InputError("--map writes the scores of atoms: it is for molecules, medmol detect for scans")
     with Bar(options.method, len(chosen(data, split, options.limit)), transient=True) as bar:
@@ -87,7 +89,9 @@ def validate(options: argparse.Namespace) -> None:
         )
     baseline = validate_baseline(model, data, split, options.limit, options.seed)
     measures = validate_measures(model, data, split, options.limit, options.seed)
-    console.print(bound_table(model, bound, baseline, measures))
+    console.print(bound_table(model, bound, baseline, measures, BLOCK_TITLES))
+    if said := doubt(bound):
+        console.print(f"[yellow]{escape(said)}[/]", highlight=False)
     left_out = getattr(data, "left_out", 0)
     if left_out:
         console.print(f"[yellow]without {counted(left_out, 'molecule')} that the model cannot hold[/]")
@@ -113,6 +117,22 @@ def validate(options: argparse.Namespace) -> None:
             batches = data.evaluation_dataloader(split, rows)  # type: ignore[attr-defined]
             write_atom_map(model, batches, options.map, options.seed, bar.reach)
         console.print(f"nats of every atom in [bold]{escape(options.map)}[/], in the field atom_nats")
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises InputError for what can be refused before torch is loaded."""
+    if options.method != "bound":
+        if options.steps == 0:
+            raise InputError(f"--steps 0 is the continuous-time bound; --method {options.method} needs at least 1")
+        if options.draws == "exact":
+            raise InputError(f"--draws exact is the bound's sum over T: give --method {options.method} a number")
+        if options.map is not None:
+            raise InputError(
+                f"--map splits the bound's diffusion term over the atoms: leave --method {options.method} out"
+            )
+    if options.steps == 0 and options.draws == "exact":
+        raise InputError("--draws exact sums over T transitions: give steps, --steps 1000 for example")
+    data_to_validate(options.model, options.data, options.split, options.skip)
 
 
 def draws(text: str) -> int | str:

@@ -44,7 +44,7 @@ def add(verbs: Verbs) -> None:
         help="variations of every molecule, in every round (default 4), or of every scan (default 1)",
     )
     sub.add_argument(
-        "--strength", type=float, help="0 to 1: how much is noised (default: 0.3 for molecules, 0.5 for scans)"
+        "--strength", type=strength, help="0 to 1: how much is noised (default: 0.3 for molecules, 0.5 for scans)"
     )
     add_bids(sub)
     add_reading(sub)
@@ -56,6 +56,12 @@ def add(verbs: Verbs) -> None:
 
 
 def vary(options: argparse.Namespace) -> None:
+    if options.minimise and options.objective is None:
+        raise InputError("--minimise says which way an objective goes: name one by --objective")
+    if options.objective is not None:
+        from medmol_diffusion.molecules.properties import known
+
+        known(options.objective)
     model = load(options.model, options.device)
     if isinstance(model, molecule_model()):
         refuse(options, SCANS, "scans")
@@ -120,3 +126,9 @@ def vary_molecules(model: Any, options: argparse.Namespace) -> None:
         console.print(table)
     write_molecules(found, options)
     console.print(f"{counted(len(found), 'molecule')} in [bold]{escape(options.output)}[/]")
+
+
+def strength(text: str) -> float:
+    if not 0 < (value := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} must lie in (0, 1]: near 0 little changes, at 1 everything does")
+    return value

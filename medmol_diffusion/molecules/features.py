@@ -17,12 +17,15 @@ from medmol_diffusion.core.observation import Categorical, Gaussian, Observation
 from medmol_diffusion.core.observation import Product as ProductObservation
 from medmol_diffusion.core.schedule import per_example
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.chemistry import SYMBOLS
 from medmol_diffusion.molecules.molecule import MoleculeBatch
 
 ELEMENT_SCALE = 4.0
 CHARGE_SCALE = 10.0
 BOND_SCALE = 2.0
 FORMAL_SCALE = 4.0
+BLOCK_TITLES = {"charges": "nuclear charges"}
+"""What a table calls a block whose name says too little."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,14 @@ class Layout:
         vocabulary = self.categories[name][0]
         hit = values[..., None] == torch.tensor(vocabulary, device=values.device)
         if (unknown := mask & ~hit.any(-1)).any():
-            strangers = sorted(set(values[unknown].tolist()))
-            what = {"elements": "atomic numbers", "bonds": "bond orders"}.get(name, "formal charges")
-            cure = name.replace("_", " ")
+            found, own = (
+                ", ".join(SYMBOLS[value] if name == "elements" else str(value) for value in some)
+                for some in (sorted(set(values[unknown].tolist())), vocabulary)
+            )
+            what = {"bonds": "bond orders"}.get(name, name.replace("_", " "))
             raise InputError(
-                f"{what} {strangers} are not among the model's {cure} {list(vocabulary)}: "
-                f"drop these molecules, or train a model with these {cure}"
+                f"molecules hold the {what} {found}, but the model makes {own} alone: drop these molecules, or train a "
+                f"model with these {what}"
             )
         return hit.long().argmax(-1) * mask
 

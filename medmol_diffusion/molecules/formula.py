@@ -1,6 +1,7 @@
 """Chemical formulas: C7H10O2 as atoms, and as counts."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,6 +34,15 @@ def atoms_of(formula: str, elements: Sequence[int]) -> np.ndarray:
     if len(numbers) < 2:
         raise InputError(f"{formula} has {len(numbers)} atoms: two or more are needed")
     return numbers
+
+
+def formula_of(numbers: np.ndarray) -> str:
+    """The formula of atoms in the order of Hill: carbon, hydrogen, the others by their symbols; without carbon all by
+    their symbols."""
+    counts = Counter(SYMBOLS[number] for number in numbers.tolist())
+    first = [symbol for symbol in ("C", "H") if "C" in counts and symbol in counts]
+    ordered = first + sorted(set(counts) - set(first))
+    return "".join(symbol + (str(counts[symbol]) if counts[symbol] > 1 else "") for symbol in ordered)
 
 
 def counts_of(formulas: Sequence[str], elements: Sequence[int]) -> np.ndarray:

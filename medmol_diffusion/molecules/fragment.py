@@ -7,7 +7,9 @@ import numpy as np
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import chemistry
+from medmol_diffusion.molecules.judge.valence import pair_stability, valence_pairs
 from medmol_diffusion.molecules.molecule import Molecule
+from medmol_diffusion.plural import counted
 
 Fixed = Sequence[int] | Sequence[bool] | np.ndarray
 """Atoms of a molecule: their indices from 0, or one bool for each atom."""
@@ -88,7 +90,8 @@ class Fragment:
         are then set to the fragment's to the last digit.
 
         Where the fragment has bonds, they are the bonds between these atoms; the others are the molecule's own, or, if
-        it has none, those of rule 1. Charges likewise, by chemistry.CHARGED.
+        it has none, those of rule 1. Charges likewise, by chemistry.CHARGED; the new atoms of a molecule with bonds and
+        no charges have none.
         """
         k = len(self)
         positions = molecule.positions + self.atoms.positions.mean(0) - molecule.positions[:k].mean(0)
@@ -100,8 +103,9 @@ class Fragment:
                 orders = chemistry.bond_orders(numbers, positions)
                 bonds, charges = chemistry.bonds_from_orders(orders), chemistry.formal_charges(numbers, orders)
             bonds = np.concatenate([self.atoms.bonds, bonds[bonds[:, 1] >= k]])
-        if self.atoms.formal_charges is not None and charges is not None:
-            charges = np.concatenate([self.atoms.formal_charges, charges[k:]])
+        if self.atoms.formal_charges is not None and not (bonds is None and charges is None):
+            rest = np.zeros(len(numbers) - k, dtype=np.int64) if charges is None else charges[k:]
+            charges = np.concatenate([self.atoms.formal_charges, rest])
         return replace(
             molecule,
             atomic_numbers=numbers,
@@ -135,6 +139,26 @@ def joined(fragments: Sequence[Molecule]) -> Molecule:
         np.concatenate(bonds) if len(bonds) == len(fragments) else None,
         np.concatenate(charges) if len(charges) == len(fragments) else None,
         fragments[0].name,
+    )
+
+
+def odd_charges(molecules: Sequence[Molecule], kept: Sequence[int]) -> str | None:
+    """What to say of molecules whose first ``kept`` atoms were fixed, where one of these has a formal charge that its
+    bonds do not go with (judge/valence.py), N+ of three bonds for example; None where there is none."""
+    odd: list[str] = []
+    for molecule, count in zip(molecules, kept, strict=True):
+        charges, bonds = molecule.formal_charges, molecule.bonds
+        if charges is None or bonds is None:
+            continue
+        fits = pair_stability(molecule.atomic_numbers, charges, valence_pairs(molecule.num_atoms, bonds))
+        if places := np.flatnonzero((charges != 0) & ~fits & (np.arange(len(charges)) < count)).tolist():
+            symbol = chemistry.SYMBOLS[molecule.atomic_numbers[places[0]]]
+            odd.append(f"atom {places[0] + 1} ({symbol}, {charges[places[0]]:+d})")
+    if not odd:
+        return None
+    return (
+        f"{len(odd)} of {counted(len(molecules), 'molecule')} have a fixed atom whose bonds do not go with the formal "
+        f"charge it has in the file, {odd[0]} of the first of them"
     )
 
 
@@ -182,7 +206,7 @@ def kept_atoms(
         InputError: more than one way to choose, or what ``places_of`` and ``matching`` raise.
     """
     if sum(way is not None for way in (fixed, smarts, free)) > 1:
-        raise InputError("fixed, fixed_smarts and free exclude each other: choose the atoms in one way")
+        raise InputError("fixed, smarts and free exclude each other: choose the atoms in one way")
     count = molecule.num_atoms
     if fixed is not None:
         return places_of(fixed, count)

@@ -126,15 +126,15 @@ class Generator:
         resamples: int | None,
         jump: int,
     ) -> list[Molecule]:
-        """Molecules round fixed atoms, which come first; warns of missing hydrogens, unless sizes are said."""
+        """Molecules round fixed atoms, which come first; warns of missing hydrogens where they keep their sizes."""
         own, count = sizes_of(molecules), len(molecules)
         for name, given in (("fixed", fixed), ("sizes", own if sizes is None or sizes == "drawn" else sizes)):
             if len(given) != count:
                 raise InputError(f"{name} has {len(given)} entries for {count} molecules: give one for each")
         condition = self._condition(count, properties, _each(composition, count, "composition"))
         solver, streams, model = self._solver(), self._streams(count), self.model
-        planned = not (sizes is None or sizes == "drawn")  # new atoms may be the hydrogens that a scaffold lacks
-        if not planned and 1 in model.layout.elements and (said := missing_hydrogens(molecules)):
+        # elsewhere new atoms may be the hydrogens that a scaffold lacks
+        if sizes is None and 1 in model.layout.elements and (said := missing_hydrogens(molecules)):
             warnings.warn(f"{said}.", stacklevel=2)
         fragments = [Fragment.of(molecule, marked) for molecule, marked in zip(molecules, fixed, strict=True)]
         held = torch.tensor([len(fragment) for fragment in fragments])

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import chemistry
+from medmol_diffusion.molecules.formula import formula_of
+from medmol_diffusion.plural import counted
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -21,7 +23,7 @@ AROMATIC = 4
 """The order that stands for an aromatic bond; 1, 2 and 3 are themselves."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Molecule:
     """Atoms in space, with bonds and charges where they are known.
 
@@ -74,6 +76,13 @@ class Molecule:
             if len(set((first * count + second).tolist())) < len(first):
                 return "has two bonds between the same atoms"
         return None
+
+    def __repr__(self) -> str:
+        """Name, formula, and counts of atoms and bonds: Molecule('ethene', C2H4, 6 atoms, 5 bonds)."""
+        parts = [] if not self.name else [repr(self.name)]
+        parts += [formula_of(self.atomic_numbers), counted(self.num_atoms, "atom")]
+        parts += [] if self.bonds is None else [counted(len(self.bonds), "bond")]
+        return f"Molecule({', '.join(parts)})"
 
     @property
     def num_atoms(self) -> int:

@@ -31,7 +31,8 @@ class Survey:
         bonded: molecules with bonds of their own.
         bare: molecules with carbon that lack their hydrogens.
         copies: molecules with the elements and the positions of an earlier one.
-        skipped: reason -> the records that cannot be used, counted from 1.
+        skipped: kind of reason, its numbers masked -> (the reason as the first of them has it, the records that cannot
+            be used for it, counted from 1).
         columns: the numbers of each property.
     """
 
@@ -41,7 +42,7 @@ class Survey:
     bonded: int = 0
     bare: int = 0
     copies: int = 0
-    skipped: dict[str, list[int]] = field(default_factory=dict)
+    skipped: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
     columns: dict[str, list[float]] = field(default_factory=dict)
     _seen: set[bytes] = field(default_factory=set)
 
@@ -64,16 +65,17 @@ class Survey:
 
     def skip(self, record: BadRecord) -> None:
         """Count a record that cannot be used; numbers in the reason do not make it another one."""
-        self.skipped.setdefault(re.sub(r"\d+", "N", record.reason), []).append(record.index + 1)
+        kind = re.sub(r"\d+", "N", record.reason)
+        self.skipped.setdefault(kind, (record.reason, []))[1].append(record.index + 1)
 
     def rows(self) -> list[tuple[str, str]]:
         """(what, value) for a table."""
         count, sizes = len(self.sizes), np.array(self.sizes)
-        found = [("molecules", str(count)), ("cannot be used", str(sum(map(len, self.skipped.values()))))]
+        found = [("molecules", str(count)), ("cannot be used", str(sum(len(of) for _, of in self.skipped.values())))]
         if not count:
             return found
         elements = ", ".join(f"{SYMBOLS[number]} ({self.elements[number]})" for number in sorted(self.elements))
-        charges = ", ".join(f"{charge:+d} ({atoms} atoms)" for charge, atoms in sorted(self.charges.items()))
+        charges = ", ".join(f"{charge:+d} ({counted(atoms, 'atom')})" for charge, atoms in sorted(self.charges.items()))
         found += [
             ("elements (molecules with it)", elements),
             ("atoms", f"{sizes.min()} to {sizes.max()}, {np.median(sizes):.0f} in the median"),
@@ -90,7 +92,7 @@ class Survey:
 
     def faults(self) -> list[str]:
         """Why records cannot be used, the most frequent reason first."""
-        ordered = sorted(self.skipped.items(), key=lambda item: -len(item[1]))
+        ordered = sorted(self.skipped.values(), key=lambda kind: -len(kind[1]))
         return [
             f"{counted(len(places), 'record')}, the first is {places[0]}: {reason}"
             for reason, places in ordered[:SHOWN]

@@ -1,6 +1,10 @@
-"""Where a model lies: a run folder, an exported folder, or one that ships with the package. Found without torch."""
+"""Where a model lies, and the data of its run: a run folder, an exported folder, or one that ships with the package.
+Found without torch."""
 
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.pretrained import shipped
@@ -22,3 +26,45 @@ def find_model(source: str | Path) -> Path:
         return own[str(source)]
     names = f", or one of {', '.join(own)}" if own else ""
     raise InputError(f"{source} is no model: give a run folder, an exported folder (one that holds {CONFIG}){names}")
+
+
+def read_data_config(source: str | Path, cure: str = "give --data PATH") -> dict[str, Any]:
+    """The {class_path, init_args} of the data a run was trained on.
+
+    Raises:
+        InputError: ``source`` is not a run folder; ``cure`` says what to do then.
+    """
+    config = yaml.safe_load((find_model(source) / CONFIG).read_text()).get("data")
+    if not config:
+        raise InputError(f"{source} does not name its data, as a run folder does: {cure}")
+    return {"class_path": config["class_path"], "init_args": dict(config.get("init_args") or {})}
+
+
+def data_to_validate(
+    source: str | Path, path: str | None = None, split: str | None = None, skip: bool = False
+) -> tuple[str, dict[str, Any] | None]:
+    """(split, {class_path, init_args}) of the data that a likelihood is asked of: a part of those a run was trained on.
+
+    With a path and no split it is ("all", None): all of the path, as the model reads it.
+
+    Args:
+        source: the model.
+        path: other data, which take the place of the run's own ``path``.
+        split: "all", "train", "validation" or "test"; None is all of a path, or else the test part.
+        skip: leave out what the model cannot hold, of all of a path only.
+
+    Raises:
+        InputError: neither a path nor a run folder that names its data, or ``skip`` where that says what to leave out.
+    """
+    chosen = split or ("all" if path else "test")
+    if chosen == "all":
+        if path is None:
+            raise InputError("--split all needs --data PATH")
+        return chosen, None
+    if skip:
+        raise InputError("--skip leaves molecules out of all of --data PATH: a run's own data say themselves which")
+    if path is None:
+        return chosen, read_data_config(source)
+    config = read_data_config(source, f"leave --split {chosen} out, for all of {path}")
+    config["init_args"]["path"] = path
+    return chosen, config

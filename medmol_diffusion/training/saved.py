@@ -58,19 +58,6 @@ def read_model_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder / CONFIG} does not describe a model: it needs class_path and init_args") from error
 
 
-def read_data_config(source: str | Path) -> dict[str, Any]:
-    """The {class_path, init_args} of the data a run was trained on.
-
-    Raises:
-        InputError: ``source`` is not a run folder.
-    """
-    folder = find_model(source)
-    config = yaml.safe_load((folder / CONFIG).read_text()).get("data")
-    if not config:
-        raise InputError(f"{source} does not name its data, as a run folder does: give --data PATH without --split")
-    return {"class_path": config["class_path"], "init_args": dict(config.get("init_args") or {})}
-
-
 def build(config: Any, kind: type = nn.Module) -> Any:
     """Instantiate nested {class_path, init_args}, restricted to the package's own subclasses of ``kind``.
 

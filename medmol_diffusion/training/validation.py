@@ -1,7 +1,7 @@
 """The likelihood table: a model's -log p over a set of examples, every term with its standard error."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -13,9 +13,11 @@ from torch import Tensor
 from medmol_diffusion.core import Elbo
 from medmol_diffusion.core.elbo import LN2, SUBTRACTED
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.judging.cells import number
 from medmol_diffusion.plural import counted
+from medmol_diffusion.training.folder import data_to_validate
 from medmol_diffusion.training.generative import GenerativeModel
-from medmol_diffusion.training.saved import build, read_data_config
+from medmol_diffusion.training.saved import build
 
 Measures = dict[str, tuple[float, float]]
 """name -> (mean over the examples, its standard error)"""
@@ -36,20 +38,13 @@ def open_data(
     Examples of all of a path that the model cannot hold are an error, or left out with ``skip``.
 
     Raises:
-        InputError: neither a path nor a run folder that names its data, or ``skip`` where that says what to leave out.
+        InputError: what ``data_to_validate`` raises, or the data module.
     """
-    split = split or ("all" if path else "test")
-    if split == "all":
-        if path is None:
-            raise InputError("--split all needs --data PATH")
-        data = model.open_conditional_data(path, skip) if conditional else model.open_data(path, skip)
-        split = "train"  # where open_data puts everything
+    split, config = data_to_validate(source, path, split, skip)
+    if config is None:
+        open_all = model.open_conditional_data if conditional else model.open_data
+        data, split = open_all(str(path), skip), "train"  # where they put everything
     else:
-        if skip:
-            raise InputError("--skip leaves molecules out of all of --data PATH: a run's own data say themselves which")
-        config = read_data_config(source)
-        if path is not None:
-            config["init_args"]["path"] = path
         data = build(config, pl.LightningDataModule)
     data.setup("validate")
     return data, split
@@ -165,12 +160,47 @@ def summary(bound: Elbo) -> dict[str, tuple[float, float]]:
     return found
 
 
+ENOUGH = 0.05
+"""Standard error of a mean total, as a share of it, up to which ``doubt`` is silent; below one nat it always is."""
+
+
+def doubt(bound: Elbo) -> str | None:
+    """What to say of a mean total whose standard error (``summary``) is above 1 nat and above 5 % of it, or of that
+    error itself where nobody can know it; None of a figure that can be quoted, and of the exact sum of one example.
+
+    The cure follows from where the error comes from: its larger part is that of the draws (Elbo.draw_error), or else
+    that of the examples.
+    """
+    mean, error = summary(bound)["total"]
+    of_draws, count = bound.draw_error, len(bound.total)
+    known = [one for one in (error, of_draws) if not math.isnan(one)]
+    if not known and bound.settings.get("exact"):
+        return None
+    if not known:
+        return "the standard error of the total is not known from one draw of one example: take more of both"
+    if (largest := max(known)) <= max(1.0, ENOUGH * abs(mean)):
+        return None
+    exact = bound.method == "bound" and bound.settings.get("transitions") and not bound.settings.get("exact")
+    draws = "more --draws" + (", or --draws exact" if exact else "")
+    if of_draws**2 > 0.5 * largest**2:
+        cure = draws
+    else:
+        cure = "more examples"  # one draw each does not say how much of the error is its own
+        cure += f" and {draws}" if math.isnan(of_draws) and not bound.settings.get("exact") else ""
+    return f"the total {mean:.4g} is known to +- {largest:.3g} nats only, from {counted(count, 'example')}: take {cure}"
+
+
 def bound_table(
-    model: GenerativeModel, bound: Elbo, baseline: Tensor | None = None, measures: Measures | None = None
+    model: GenerativeModel,
+    bound: Elbo,
+    baseline: Tensor | None = None,
+    measures: Measures | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Table:
     """Every term, the total, per degree of freedom, with their standard errors (``summary``: of the total the larger
-    of two), what the baseline gets, and the model's other ``measures``; the title says what the total is, the settings
-    stand in the caption."""
+    of two; a dash where there is none), what the baseline gets, and the model's other ``measures``; the title says what
+    the total is, the settings stand in the caption. names: what blocks of the state are called in it, where that is not
+    their own name."""
     settings = bound.settings
     drawn = "" if math.isnan(bound.draw_error) else f"; standard error of the draws alone {bound.draw_error:.4f} nats"
     title = TITLES[bound.method]
@@ -188,19 +218,21 @@ def bound_table(
     units = {"nats_per_dim": "nats / degree of freedom", "bits_per_dim": "bits / degree of freedom"}
     for name, (mean, error) in summary(bound).items():
         sign = "-" if name in SUBTRACTED else ""
-        table.add_row(f"{sign}{name}", f"{mean:.4f}", f"{error:.4f}", units.get(name, "nats"))
+        table.add_row(f"{sign}{name}", f"{mean:.4f}", number(error, ".4f"), units.get(name, "nats"))
     if bound.blocks:
         table.add_section()
         for name, (mean, error) in bound.block_summary().items():
-            table.add_row(f"of {name.replace('/', ': ').replace('_', ' ')}", f"{mean:.4f}", f"{error:.4f}", "nats")
+            part, _, block = name.partition("/")
+            title = f"of {part}: {(names or {}).get(block, block).replace('_', ' ')}"
+            table.add_row(title, f"{mean:.4f}", number(error, ".4f"), "nats")
     if baseline is not None:
         table.add_section()
         for name, (mean, error) in baseline_summary(model, bound, baseline).items():
-            table.add_row(name, f"{mean:.4f}", f"{error:.4f}", units["bits_per_dim"])
+            table.add_row(name, f"{mean:.4f}", number(error, ".4f"), units["bits_per_dim"])
     if measures:
         table.add_section()
         for name, (mean, error) in measures.items():
-            table.add_row(name, f"{mean:.4f}", f"{error:.4f}", "")
+            table.add_row(name, f"{mean:.4f}", number(error, ".4f"), "")
     return table
 
 

@@ -36,7 +36,8 @@ from medmol_diffusion.mri.judge.extractor import HaarFeatures
 from medmol_diffusion.mri.judge.score_report import judge_scans
 from medmol_diffusion.training.curve import read_rows
 from medmol_diffusion.training.fit import fit, last_checkpoint
-from medmol_diffusion.training.saved import build, load_model, read_data_config
+from medmol_diffusion.training.folder import read_data_config
+from medmol_diffusion.training.saved import build, load_model
 from medmol_diffusion.training.validation import validate_model
 
 STEPS = 50

@@ -9,7 +9,7 @@ import torch
 from medmol_diffusion.core import STEPPERS
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import EGNN, Molecule, MoleculeDiffusion, read_molecules, write_sdf
-from medmol_diffusion.molecules.fragment import Fragment, joined, kept_atoms, matching, places_of
+from medmol_diffusion.molecules.fragment import Fragment, joined, kept_atoms, matching, odd_charges, places_of
 from medmol_diffusion.molecules.perceive import perceived
 from medmol_diffusion.molecules.size import SizeDistribution
 from tests.molecules.geometries import AMMONIUM, BENZENE, ETHENE, WATER
@@ -24,16 +24,16 @@ AROMATIC = replace(
 )
 
 
-def model(bonds: bool) -> MoleculeDiffusion:
+def model(bonds: bool, charges: bool = True) -> MoleculeDiffusion:
     torch.manual_seed(0)
     size = {"pairs_in": 4, "pairs_out": 4} if bonds else {}
-    atoms = 6 if bonds else 4
+    atoms = 6 if bonds and charges else 4
     made = MoleculeDiffusion(
         ELEMENTS,
         EGNN(atoms, atoms, hidden=8, edge_hidden=8, layers=1, **size),
         max_atoms=20,
         bond_orders=[0, 1, 2, 3] if bonds else None,
-        formal_charges=[0, 1] if bonds else None,
+        formal_charges=[0, 1] if bonds and charges else None,
     )
     return made.eval()
 
@@ -79,6 +79,29 @@ def test_bonds_of_the_rest_are_those_of_the_distances_where_the_model_makes_none
     assert inside(back, 2) == [[0, 1, 1]]
     rest = whole.bonds[whole.bonds[:, 1] >= 2].tolist()
     assert sorted(b for b in back.bonds.tolist() if b[1] >= 2) == sorted(rest)
+
+
+def test_charges_of_fixed_atoms_are_kept_where_the_model_makes_bonds_and_no_charges() -> None:
+    """The rest has none; what does not go with its charge is told by number, and a complete ion is not."""
+    whole = given()[0]
+    made = replace(perceived(AMMONIUM, (0, 1, 2, 3)), formal_charges=None)
+    back = Fragment.of(whole, [0, 1, 2]).put_into(made)
+    assert back.formal_charges.tolist() == [1, 0, 0, 0, 0]
+    assert odd_charges([back], [3]) is None
+    cut = replace(back, bonds=back.bonds[back.bonds[:, 1] < 4])
+    said = odd_charges([back, cut, replace(cut, formal_charges=np.zeros(5, dtype=int))], [3, 3, 3])
+    assert said is not None
+    assert said.startswith("1 of 3 molecules have a fixed atom")
+    assert "atom 1 (N, +1)" in said
+    assert odd_charges([cut], [0]) is None  # no fixed atom
+    assert odd_charges([replace(cut, bonds=None)], [3]) is None
+    (found,) = model(True, charges=False).inpaint([whole], [[0, 1, 2]], [7], steps=3)
+    assert found.formal_charges.tolist() == [1, 0, 0, 0, 0, 0, 0]
+    with pytest.raises(InputError, match="the formal charges -1, but the model makes 0, 1 alone"):
+        model(True).inpaint([replace(whole, formal_charges=-whole.formal_charges)], [[0, 1, 2]], [7], steps=3)
+    fluorine = replace(whole, atomic_numbers=np.array([7, 9, 17, 1, 1]))
+    with pytest.raises(InputError, match="the elements F, Cl, but the model makes H, C, N, O alone"):
+        model(True).inpaint([fluorine], [[0, 1, 2]], [7], steps=3)
 
 
 def test_fragments_of_one_linker_lie_where_they_lay() -> None:

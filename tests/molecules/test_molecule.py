@@ -266,3 +266,11 @@ def test_npz_is_read_where_there_is_no_rdkit():
 def test_graphs_that_rdkit_cannot_hold_are_refused(options, fault):
     with pytest.raises(InputError, match=fault):
         Molecule([6, 6], np.zeros((2, 3)), **options)
+
+
+def test_a_molecule_is_shown_in_a_few_words() -> None:
+    water = Molecule([8, 1, 1], np.eye(3))
+    assert repr(water) == "Molecule(H2O, 3 atoms)"
+    named = Molecule([6, 8, 8, 1, 6], np.eye(5)[:, :3], bonds=[[0, 1, 2]], name="x")
+    assert repr([named]) == "[Molecule('x', C2HO2, 5 atoms, 1 bond)]"
+    assert repr(Molecule([17, 1], np.eye(3)[:2], bonds=[])) == "Molecule(ClH, 2 atoms, 0 bonds)"

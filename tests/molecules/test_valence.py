@@ -127,3 +127,17 @@ def test_kekulised_bonds_are_those_of_rdkit_after_it_sanitised():
         assert ours is not None
         pairs = valence.valence_pairs(one.num_atoms, ours)
         np.testing.assert_array_equal(pairs[:, 1], [atom.GetExplicitValence() for atom in mol.GetAtoms()])
+
+
+def test_no_rule_calls_an_open_shell_stable_but_the_corrected_one_sulphur_of_three_bonds() -> None:
+    """Every pair of the table without aromatic bonds as an element with so many hydrogens, by RDKit's own count."""
+    open_shells = []
+    for symbol, by_charge in valence.PAIRS.items():
+        for charge, pairs in by_charge.items():
+            for count in (int(pair[1]) for pair in pairs.split() if pair[0] == "0"):
+                numbers = np.array([chemistry.atomic_number(symbol)] + [1] * count)
+                bonds = np.array([[0, i + 1, 1] for i in range(count)])
+                mol = chemistry.graph(numbers, bonds, np.array([charge] + [0] * count), implicit_hydrogens=False)
+                if (sound := chemistry.sanitised(mol)) is not None and sound.GetAtomWithIdx(0).GetNumRadicalElectrons():
+                    open_shells.append((symbol, charge, count))
+    assert open_shells == [("S", 0, 3), ("S", 3, 2)]

@@ -17,10 +17,11 @@ from medmol_diffusion.mri import VolumeData, VolumeDiffusion
 from medmol_diffusion.training.curve import read_rows
 from medmol_diffusion.training.ema import EMA
 from medmol_diffusion.training.fit import fit
+from medmol_diffusion.training.folder import read_data_config
 from medmol_diffusion.training.model import DiffusionModel
 from medmol_diffusion.training.module import DiffusionTask
 from medmol_diffusion.training.names import LOGGED
-from medmol_diffusion.training.saved import build, read_data_config
+from medmol_diffusion.training.saved import build
 
 
 def test_logged_names_are_pinned_and_are_what_runs_log(molecule_run: Path, volume_run: Path) -> None:

@@ -56,7 +56,7 @@ def check_path(path: str | Path) -> Path:
     if not path.is_file():
         raise InputError(f"There is no file {path}: check the path.")
     if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty.")
+        raise InputError(f"{path} is empty: the program that was to write it may have failed, so write it again.")
     return path
 
 

@@ -31,6 +31,13 @@ RULES = {
     "bonds": "the file's own bonds and charges, the corrected rule",
 }
 
+RADICALS = {
+    "distances": "which fills open valences with hydrogens, so that radicals pass; molecule stability leaves them out",
+    "bonds": "which lets radicals pass; molecule stability leaves them out, but for sulphur of three bonds",
+}
+"""What validity, as the field has it, does with unpaired electrons by each protocol. A row of their own would count
+again what molecule stability counts, and PoseBusters has one."""
+
 
 def as_judged(molecules: Sequence[Molecule], protocol: Protocol) -> list[Molecule]:
     """The molecules with the bonds that the protocol goes by: none stored, so that rule 1 speaks, or the file's own.
@@ -60,8 +67,8 @@ def rules_table(
         "rules",
         f"Rules ({RULES[protocol]})",
         "A stable atom has exactly the bonds its element allows, a stable molecule only such atoms; a valid one is "
-        "accepted by RDKit, a connected one is valid and in one piece. Unique ones are distinct among the valid, novel "
-        "ones are not in the reference.",
+        f"accepted by RDKit, {RADICALS[protocol]}. A connected one is valid and in one piece. Unique ones are distinct "
+        "among the valid, novel ones are not in the reference.",
         ("score", "value", "95 % interval", "n"),
         list(scores.rows()),
         scores.to_dict(),
