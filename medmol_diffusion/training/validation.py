@@ -13,7 +13,6 @@ from torch import Tensor
 from medmol_diffusion.core import Elbo
 from medmol_diffusion.core.elbo import LN2, SUBTRACTED
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.judging.cells import number
 from medmol_diffusion.plural import counted
 from medmol_diffusion.training.folder import data_to_validate
 from medmol_diffusion.training.generative import GenerativeModel
@@ -218,22 +217,26 @@ def bound_table(
     units = {"nats_per_dim": "nats / degree of freedom", "bits_per_dim": "bits / degree of freedom"}
     for name, (mean, error) in summary(bound).items():
         sign = "-" if name in SUBTRACTED else ""
-        table.add_row(f"{sign}{name}", f"{mean:.4f}", number(error, ".4f"), units.get(name, "nats"))
+        table.add_row(f"{sign}{name}", f"{mean:.4f}", _known(error), units.get(name, "nats"))
     if bound.blocks:
         table.add_section()
         for name, (mean, error) in bound.block_summary().items():
             part, _, block = name.partition("/")
             title = f"of {part}: {(names or {}).get(block, block).replace('_', ' ')}"
-            table.add_row(title, f"{mean:.4f}", number(error, ".4f"), "nats")
+            table.add_row(title, f"{mean:.4f}", _known(error), "nats")
     if baseline is not None:
         table.add_section()
         for name, (mean, error) in baseline_summary(model, bound, baseline).items():
-            table.add_row(name, f"{mean:.4f}", number(error, ".4f"), units["bits_per_dim"])
+            table.add_row(name, f"{mean:.4f}", _known(error), units["bits_per_dim"])
     if measures:
         table.add_section()
         for name, (mean, error) in measures.items():
-            table.add_row(name, f"{mean:.4f}", number(error, ".4f"), "")
+            table.add_row(name, f"{mean:.4f}", _known(error), "")
     return table
+
+
+def _known(error: float) -> str:
+    return "-" if math.isnan(error) else f"{error:.4f}"
 
 
 def baseline_summary(model: GenerativeModel, bound: Elbo, baseline: Tensor) -> dict[str, tuple[float, float]]:
