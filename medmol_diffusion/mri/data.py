@@ -314,9 +314,7 @@ class VolumeData(VolumeModule):
     ) -> None:
         augmentation = Augmentation(_axes(flip), shift, bend, seed)
         shares = (validation, test, split_seed)
-        super().__init__(
-            shape, levels, *shares, batch_size, augmentation, num_workers, split_file, upper_percentile
-        )
+        super().__init__(shape, levels, *shares, batch_size, augmentation, num_workers, split_file, upper_percentile)
         self.path = Path(path)
         self.pattern, self.suffix, self.limit = pattern, suffix, limit
         self.frame, self.series = frame, series

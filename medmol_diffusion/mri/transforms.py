@@ -11,7 +11,6 @@ from torch import Tensor
 
 from medmol_diffusion.mri.volume import Volume
 
-
 LOWER, UPPER = 0.5, 99.5
 """The percentiles of a scan's intensities that become -1 and 1, unless others are given."""
 
