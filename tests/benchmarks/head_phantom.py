@@ -1,4 +1,4 @@
-"""Do heads follow what is asked, and are they like fresh phantoms? python -m tests.benchmarks.head_phantom MODEL [-n 96]
+"""Do heads follow what is asked, and are they like fresh phantoms? python -m tests.benchmarks.head_phantom MODEL
 
 Asked is what -n fresh phantoms truly have, one generated head for each, at every --guidance; a last time nothing is
 asked. Measured on every scan: the contrast whose mean scan (over the reference) is nearest, the ventricles, and, of
@@ -74,7 +74,7 @@ class Outcome:
     contrast: float
     ventricles: Followed
     lesion_load: Followed
-    seconds: float = float("nan")
+    seconds: float | None = None
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -130,11 +130,10 @@ def write(scans: Sequence[Volume], folder: Path) -> Path:
 
 
 def judged(folder: Path, reference: Path) -> dict[str, dict[str, Any]]:
-    """Every figure of `medmol score` by its name, without the bandwidth in it."""
-    tables = judge_scans(folder, reference, HaarFeatures(), silent).tables
-    figures = [one for table in tables if "figures" in table.data for one in table.data["figures"]]
-    found = {str(one["name"]).partition(",")[0]: one for one in figures}
-    return found | {"MS-SSIM": table.data for table in tables if table.key == "diversity"}
+    """Every figure of `medmol score` by its name, without the bandwidth in it, and what it says of MS-SSIM."""
+    tables = {one.key: one.data for one in judge_scans(folder, reference, HaarFeatures(), silent).tables}
+    figures = [one for data in tables.values() for one in data.get("figures", ())]
+    return {str(one["name"]).partition(",")[0]: one for one in figures} | {"MS-SSIM": tables["diversity"]}
 
 
 def main() -> None:
@@ -192,7 +191,7 @@ def table(found: Sequence[Outcome]) -> Table:
         for part in (one.ventricles, one.lesion_load):
             cells += [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in (part.correlation, part.error)]
         cells += [f"{one.scores[name]['value']:.3g}" for name in ("Frechet distance", "recall")]
-        shown.add_row(one.name, *cells, f"{one.seconds:.1f}")
+        shown.add_row(one.name, *cells, "" if one.seconds is None else f"{one.seconds:.1f}")
     return shown
 
 
