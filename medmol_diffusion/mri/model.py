@@ -179,9 +179,16 @@ class VolumeDiffusion(DiffusionModel):
             raise InputError("--skip leaves out what a model cannot hold: it is for molecules, a scan is cropped")
         from medmol_diffusion.mri.data import VolumeData
 
-        grid, whole = self.grid, {"validation": 0.0, "test": 0.0}
-        intensities = {"levels": grid.levels, "upper_percentile": grid.upper}
-        return VolumeData(path, list(grid.shape), spacing=grid.spacing, **intensities, **whole)
+        grid = self.grid
+        return VolumeData(
+            path,
+            list(grid.shape),
+            spacing=grid.spacing,
+            levels=grid.levels,
+            upper_percentile=grid.upper,
+            validation=0.0,
+            test=0.0,
+        )
 
     def open_conditional_data(self, path: str, skip: bool = False) -> "VolumeData":
         self._check_asked()
