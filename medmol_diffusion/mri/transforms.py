@@ -154,7 +154,7 @@ class Grid:
     def beside(self, volume: Volume, prepared: Prepared) -> np.ndarray:
         """Another scan of the same head on the grid of a prepared one, [X, Y, Z] on bin centres: interpolated where
         the affines say, normalised by percentiles of its own; -1 where it has no voxel, and at padding."""
-        limits = window(self.align(volume).data)
+        limits = window(self.align(volume).data, upper=self.upper)
         moved = volume.resample(like=prepared.volume, value=limits[0]).data
         return np.where(prepared.mask, quantise(normalise(moved, *limits), self.levels), np.float32(-1))
 
