@@ -1,9 +1,9 @@
 """Do heads follow what is asked, and are they like fresh phantoms? python -m tests.benchmarks.head_phantom MODEL
 
 Asked is what -n fresh phantoms truly have, one generated head for each, at every --guidance; once nothing is asked.
-Measured on every scan: the contrast with whose mean scan (over the reference) it correlates best, the ventricles, and,
-of scans that are found to be FLAIR, the lesion load (mri/judge/anatomy.py). The ceiling is what the same measures find
-on those phantoms themselves; the baseline is the model asked nothing, held against the same values. Correlations and
+Measured on every scan: the contrast with whose mean scan (over the reference) it correlates best deep in the brain, the
+ventricles, and, of scans that are found to be FLAIR, the lesion load (mri/judge/anatomy.py). The ceiling is what the
+same measures find on those phantoms themselves; the baseline is the model asked nothing, held against the same values. Correlations and
 mean absolute errors have 95 % bootstrap intervals.
 
 Each set is judged as `medmol score` does, against -n other fresh phantoms (the reference), phantoms among them; scans
@@ -28,9 +28,10 @@ from rich.table import Table
 from medmol_diffusion.judging.bootstrap import Bootstrap
 from medmol_diffusion.judging.table import silent
 from medmol_diffusion.mri import PhantomData, Volume, VolumeDiffusion
-from medmol_diffusion.mri.judge.anatomy import lesion_load, ventricle_volume
+from medmol_diffusion.mri.judge.anatomy import deep_brain, lesion_load, ventricle_volume
 from medmol_diffusion.mri.judge.extractor import HaarFeatures
 from medmol_diffusion.mri.judge.score_report import judge_scans
+from medmol_diffusion.mri.phantom import Frame
 from medmol_diffusion.mri.table import Row
 from medmol_diffusion.progress import Bar
 from tests.benchmarks.steering import correlation
@@ -109,8 +110,10 @@ class Heads:
 
 
 def outcome(title: str, scans: Sequence[Volume], asked: Heads, means: dict[str, np.ndarray], **more: Any) -> Outcome:
+    deep = deep_brain(Frame(scans[0].shape, scans[0].spacing[0]))
+
     def alike(mean: np.ndarray) -> list[float]:
-        return [float(np.corrcoef(scan.data.ravel(), mean.ravel())[0, 1]) for scan in scans]
+        return [float(np.corrcoef(scan.data[deep], mean[deep])[0, 1]) for scan in scans]
 
     found = np.array(list(means))[np.argmax([alike(mean) for mean in means.values()], axis=0)]
     ventricles = [ventricle_volume(scan, contrast) for scan, contrast in zip(scans, found.tolist(), strict=True)]

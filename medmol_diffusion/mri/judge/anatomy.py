@@ -48,7 +48,7 @@ def ventricle_volume(volume: Volume, contrast: Contrast) -> float:
     third = (frame.x / 4) ** 2 + ((frame.y + 10) / 13) ** 2 + ((frame.z - 1) / 10) ** 2 < 1
     signal = SIGNAL[contrast]
     fluid = signal[LABEL["ventricle"]] / signal[LABEL["white"]]
-    white = np.percentile(u[_deep(frame)], 35 if fluid > 1 else 65)
+    white = np.percentile(u[deep_brain(frame)], 35 if fluid > 1 else 65)
     share = (u / max(float(white), 1e-6) - 1) / (fluid - 1)
     parts, _ = label((share > HALF) & ((depth > -MARGIN) | third))
     touched = np.unique(parts[(depth > 2) & (frame.z > 0)])
@@ -67,7 +67,7 @@ def lesion_load(volume: Volume) -> float:
         InputError: voxels that are no cubes.
     """
     frame, u = _frame(volume), _scaled(volume)
-    deep = _deep(frame)
+    deep = deep_brain(frame)
     middle = np.median(u[deep])
     lateral = lateral_ventricles(np.abs(frame.x), frame.y, frame.z)
     dark = (u < DARK * middle) & (lateral < -MARGIN)
@@ -90,6 +90,6 @@ def _scaled(volume: Volume) -> np.ndarray:
     return (volume.data.astype(np.float64) - low) / max(high - low, float(np.finfo(np.float32).tiny))
 
 
-def _deep(frame: Frame) -> np.ndarray:
-    """Where the cerebrum of every phantom is: white matter for the most part, and ventricles."""
+def deep_brain(frame: Frame) -> np.ndarray:
+    """(X, Y, Z) bool, where the cerebrum of every phantom is: white matter for the most part, and ventricles."""
     return (frame.x / 52) ** 2 + ((frame.y + 4) / 67) ** 2 + ((frame.z - 6) / 42) ** 2 < 1
