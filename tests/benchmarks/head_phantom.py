@@ -3,8 +3,8 @@
 Asked is what -n fresh phantoms truly have, one generated head for each, at every --guidance; once nothing is asked.
 Measured on every scan: the contrast with whose mean scan (over the reference) it correlates best deep in the brain, the
 ventricles, and, of scans that are found to be FLAIR, the lesion load (mri/judge/anatomy.py). The ceiling is what the
-same measures find on those phantoms themselves; the baseline is the model asked nothing, held against the same values. Correlations and
-mean absolute errors have 95 % bootstrap intervals.
+same measures find on those phantoms themselves; the baseline is the model asked nothing, held against the same values.
+Correlations and mean absolute errors have 95 % bootstrap intervals.
 
 Each set is judged as `medmol score` does, against -n other fresh phantoms (the reference), phantoms among them; scans
 are left in -o DIR. Seconds a scan are of this machine, with the threads it gives.

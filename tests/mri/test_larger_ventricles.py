@@ -89,7 +89,6 @@ def test_asking_for_larger_ventricles_gives_larger_ventricles(
         )
     )
     gain = large - small
-    print(guidance, small.mean(), large.mean(), gain.round(1))
     assert gain.min() > 0
     assert gain.mean() > least
     assert gain.mean() > 2 * gain.std(ddof=1)
@@ -101,5 +100,4 @@ def test_the_bound_of_heads_is_lower_where_their_ventricles_are_known(trained: V
         for conditional in (False, True)
     )
     gain = plain - given
-    print(gain.mean(), gain.std() / len(gain) ** 0.5)
     assert gain.mean() > 2 * gain.std() / len(gain) ** 0.5
