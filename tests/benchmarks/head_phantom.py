@@ -2,7 +2,7 @@
 
 Asked is what -n fresh phantoms truly have, one generated head for each, at every --guidance; once nothing is asked.
 Measured on every scan: the contrast with whose mean scan (over the reference) it correlates best deep in the brain, the
-ventricles, and, of scans that are found to be FLAIR, the lesion load (mri/judge/anatomy.py). The ceiling is what the
+ventricles, and, of scans that are asked to be FLAIR, the lesion load (mri/judge/anatomy.py). The ceiling is what the
 same measures find on those phantoms themselves; the baseline is the model asked nothing, held against the same values.
 Correlations and mean absolute errors have 95 % bootstrap intervals.
 
@@ -117,7 +117,7 @@ def outcome(title: str, scans: Sequence[Volume], asked: Heads, means: dict[str, 
 
     found = np.array(list(means))[np.argmax([alike(mean) for mean in means.values()], axis=0)]
     ventricles = [ventricle_volume(scan, contrast) for scan, contrast in zip(scans, found.tolist(), strict=True)]
-    flair = found == "FLAIR"
+    flair = asked.contrasts() == "FLAIR"
     lesions = [lesion_load(scan) for scan, is_flair in zip(scans, flair, strict=True) if is_flair]
     return Outcome(
         title,

@@ -16,7 +16,7 @@ from medmol_diffusion.mri.transforms import Augmentation, Grid
 from medmol_diffusion.training.validation import validate_model
 
 SHAPE, SPACING = (12, 16, 12), 8.0  # the middle 96 x 128 x 96 mm of a head
-HEADS, STEPS, RATE = 200, 300, 3e-3
+HEADS, STEPS, RATE = 200, 500, 3e-3
 SMALL, LARGE, SEEDS = 20.0, 70.0, 6  # ml, near the 10th and the 90th percentile of the training heads
 
 
