@@ -80,8 +80,8 @@ def trained(heads: Middles) -> VolumeDiffusion:
 def test_asking_for_larger_ventricles_gives_larger_ventricles(
     trained: VolumeDiffusion, guidance: float, least: float
 ) -> None:
-    """50 ml are asked for, of which so brief a training gives a part. Every seed gains; the mean gain is above 0 by three
-    standard errors over the seeds."""
+    """50 ml are asked for, of which so brief a training gives a part. Every seed gains; the mean gain is above 0 by
+    three standard errors over the seeds."""
     small, large = (
         np.array([ventricle_volume(scan, "T1w") for scan in scans])
         for scans in (
