@@ -159,6 +159,8 @@ def test_a_step_that_does_not_fit_is_refused_in_a_sentence() -> None:
     [
         ("model.model.init_args.shape=[31,40,32]", "must be three multiples of 4"),
         ("data.shape=[32,40,36]", "give data.shape and model.model.shape the same sizes"),
+        ("data.levels=128", "give data.levels and model.model.intensity_levels the same value"),
+        ("data.upper_percentile=99.9", "scans of upper_percentile 99.9 do not fit a model of upper_percentile 99.5"),
         ("data.count=2", "2 subjects are too few"),
         ("data.flips=true", "did you mean flip?"),
         ("trainer.default_root_dir=null", "trainer.default_root_dir is not set"),

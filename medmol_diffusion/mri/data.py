@@ -25,7 +25,7 @@ from medmol_diffusion.mri.phantom import Contrast, Phantom, head_phantom
 from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.mri.table import Row, Table, find_table, summary_of
 from medmol_diffusion.mri.tokens import find_tokens, padded
-from medmol_diffusion.mri.transforms import Augmentation, Grid, Prepared
+from medmol_diffusion.mri.transforms import LOWER, UPPER, Augmentation, Grid, Prepared
 from medmol_diffusion.mri.volume import Volume
 
 
@@ -153,6 +153,7 @@ class VolumeModule(pl.LightningDataModule, ABC):
         augmentation: Augmentation,
         num_workers: int,
         split_file: str | None = None,
+        upper_percentile: float = UPPER,
     ) -> None:
         super().__init__()
         if len(shape) != 3 or min(shape) < 1:
@@ -164,8 +165,11 @@ class VolumeModule(pl.LightningDataModule, ABC):
                 f"data.validation and data.test are shares of the subjects and must leave some for training, "
                 f"but {validation} + {test} >= 1."
             )
+        if not LOWER < upper_percentile <= 100:
+            raise InputError(f"data.upper_percentile must lie above {LOWER} and not above 100, not {upper_percentile}.")
         self.shape = (shape[0], shape[1], shape[2])
         self.levels = levels
+        self.upper_percentile = upper_percentile
         self.shares = (validation, test)
         self.split_seed = split_seed
         self.split_file = split_file
@@ -273,6 +277,8 @@ class VolumeData(VolumeModule):
             without are left out with a warning.
         tokens: a folder with a sequence of embeddings, floats of (L, D), for every scan that has one: NAME.npy for the
             scan NAME.nii.gz (tokens.find_tokens). They come from any encoder of reports.
+        upper_percentile: of a scan's intensities, all above which become 1 (Grid.upper): nearer to 100 where what is
+            looked for is small and bright.
 
     Raises:
         InputError: the folder does not exist, nothing in it matches, no scan is usable, the table names none of them,
@@ -304,14 +310,16 @@ class VolumeData(VolumeModule):
         split_file: str | None = None,
         images: dict[str, str] | None = None,
         tokens: str | None = None,
+        upper_percentile: float = UPPER,
     ) -> None:
         augmentation = Augmentation(_axes(flip), shift, bend, seed)
-        super().__init__(shape, levels, validation, test, split_seed, batch_size, augmentation, num_workers, split_file)
+        shares = (validation, test, split_seed)
+        super().__init__(shape, levels, *shares, batch_size, augmentation, num_workers, split_file, upper_percentile)
         self.path = Path(path)
         self.pattern, self.suffix, self.limit = pattern, suffix, limit
         self.frame, self.series = frame, series
         self.table = None if table is None else Path(table)
-        self.grid = Grid(self.shape, spacing, orientation, levels)
+        self.grid = Grid(self.shape, spacing, orientation, levels, upper_percentile)
         self.images = dict(images or {})
         self.tokens = tokens
 
@@ -407,9 +415,13 @@ class PhantomData(VolumeModule):
         bend: float = 0.0,
         atrophy: float | list[float] = 0.0,
         images: list[Contrast] | None = None,
+        upper_percentile: float = UPPER,
     ) -> None:
         augmentation = Augmentation(_axes(flip), shift, bend, seed)
-        super().__init__(shape, levels, validation, test, split_seed, batch_size, augmentation, num_workers)
+        shares = (validation, test, split_seed)
+        super().__init__(
+            shape, levels, *shares, batch_size, augmentation, num_workers, upper_percentile=upper_percentile
+        )
         self.images: list[Contrast] = list(images or ())
         if count < 1:
             raise InputError(f"data.count needs at least one phantom, not {count}.")
@@ -420,7 +432,7 @@ class PhantomData(VolumeModule):
         self.lesions = lesions if isinstance(lesions, bool) else _range(lesions, "lesions", math.inf)
         self.atrophy = _range([atrophy] * 2 if isinstance(atrophy, (int, float)) else atrophy, "atrophy", 1)
         self.seed = seed
-        self.grid = Grid(self.shape, levels=levels)
+        self.grid = Grid(self.shape, levels=levels, upper=upper_percentile)
 
     def phantom(self, i: int, contrast: Contrast | None = None) -> Phantom:
         """Phantom i, or the same in another contrast, with its tissue labels and lesion mask, on the grid of the

@@ -35,7 +35,7 @@ from medmol_diffusion.mri.known import Known
 from medmol_diffusion.mri.network import VolumeNetwork
 from medmol_diffusion.mri.tasks.task import Task
 from medmol_diffusion.mri.tokens import Sequences
-from medmol_diffusion.mri.transforms import Grid
+from medmol_diffusion.mri.transforms import UPPER, Grid
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.mri.windows import Windows
@@ -74,6 +74,7 @@ class VolumeDiffusion(DiffusionModel):
             window of every scan, knows where it lies, and is slid over the whole for all else (windows.Windows). For
             grids whose training step does not fit into memory; None sees all at once.
         overlap: the share of a window's width that neighbours share when it is slid.
+        upper_percentile: of a scan's intensities, all above which become 1, in the data as in scans to be examined.
 
     Raises:
         InputError: the shape is not a multiple of the factor, the network has other channels, or an unknown weighting.
@@ -100,6 +101,7 @@ class VolumeDiffusion(DiffusionModel):
         condition_dropout: float = 0.15,
         window: list[int] | None = None,
         overlap: float = 0.25,
+        upper_percentile: float = UPPER,
     ) -> None:
         super().__init__()
         first_stage = HaarStage() if first_stage is None else first_stage
@@ -112,7 +114,7 @@ class VolumeDiffusion(DiffusionModel):
             raise InputError(f"overlap = {overlap} must lie in [0, 1)")
         if weighting not in WEIGHTINGS:
             raise InputError(f"unknown weighting '{weighting}': choose one of {', '.join(WEIGHTINGS)}")
-        self.grid = Grid((shape[0], shape[1], shape[2]), spacing, levels=intensity_levels)
+        self.grid = Grid((shape[0], shape[1], shape[2]), spacing, levels=intensity_levels, upper=upper_percentile)
         self.task = task
         self.covariates = Covariates(covariates, condition_dropout) if covariates else None
         images, numbers = 0 if task is None else task.channels, 0 if self.covariates is None else self.covariates.size
@@ -164,6 +166,7 @@ class VolumeDiffusion(DiffusionModel):
             "shape": list(self.grid.shape),
             "intensity_levels": self.grid.levels,
             "spacing": self.grid.spacing,
+            "upper_percentile": self.grid.upper,
             "first_stage": type(self.first_stage).__name__,
             "task": type(self.task).__name__,
             "questions": self.questions,
@@ -177,7 +180,15 @@ class VolumeDiffusion(DiffusionModel):
         from medmol_diffusion.mri.data import VolumeData
 
         grid = self.grid
-        return VolumeData(path, list(grid.shape), spacing=grid.spacing, levels=grid.levels, validation=0.0, test=0.0)
+        return VolumeData(
+            path,
+            list(grid.shape),
+            spacing=grid.spacing,
+            levels=grid.levels,
+            upper_percentile=grid.upper,
+            validation=0.0,
+            test=0.0,
+        )
 
     def open_conditional_data(self, path: str, skip: bool = False) -> "VolumeData":
         self._check_asked()
@@ -198,6 +209,7 @@ class VolumeDiffusion(DiffusionModel):
         stage, the covariates and the given images need to know."""
         scans: VolumeSet = data.train
         self._check_shape(scans[0][0])
+        self._check_intensities(data)
         if self.covariates is not None:
             self.covariates.fit(scans.covariates)
         if self.task is not None:
@@ -245,6 +257,22 @@ class VolumeDiffusion(DiffusionModel):
                 f"scans of {list(data.shape[-3:])} voxels do not fit a model of {list(self.grid.shape)}: "
                 "give data.shape and model.model.shape the same sizes"
             )
+
+    def _check_intensities(self, data: Any) -> None:
+        """The intensities of the data, if they come from files or phantoms, mean what the model's mean."""
+        from medmol_diffusion.mri.data import VolumeModule
+
+        if not isinstance(data, VolumeModule):
+            return
+        for name, theirs, name_here, ours in (
+            ("levels", data.levels, "intensity_levels", self.grid.levels),
+            ("upper_percentile", data.upper_percentile, "upper_percentile", self.grid.upper),
+        ):
+            if theirs != ours:
+                raise InputError(
+                    f"scans of {name} {theirs:g} do not fit a model of {name_here} {ours:g}: "
+                    f"give data.{name} and model.model.{name_here} the same value"
+                )
 
     def training_example(self, batch: VolumeBatch, generator: Randomness) -> tuple[Space, Tensor, Known]:
         known = self.known(batch, generator)

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from medmol_diffusion.mri.volume import Volume
 
+LOWER, UPPER = 0.5, 99.5
+"""The percentiles of a scan's intensities that become -1 and 1, unless others are given."""
 
-def window(data: np.ndarray, lower: float = 0.5, upper: float = 99.5) -> tuple[float, float]:
+
+def window(data: np.ndarray, lower: float = LOWER, upper: float = UPPER) -> tuple[float, float]:
     """The percentiles `lower` and `upper`, in [0, 100], of intensities on any scale: what `normalise` maps to -1 and
     1."""
     low, high = (float(value) for value in np.percentile(data, [lower, upper]))
@@ -117,20 +120,23 @@ class Grid:
         spacing: millimetres between voxels; None keeps each scan's own.
         orientation: where the axes point to.
         levels: number of intensity bins.
+        upper: the percentile in (0.5, 100] of a scan's intensities that becomes 1; all above it are 1 too.
     """
 
     shape: tuple[int, int, int]
     spacing: float | None = None
     orientation: str = "RAS"
     levels: int = 256
+    upper: float = UPPER
 
     def prepare(self, volume: Volume) -> Prepared:
-        """Straighten, reorient, resample, normalise to [-1, 1] by percentiles, round to bins, crop or pad with -1.
+        """Straighten, reorient, resample, normalise to [-1, 1] by the percentiles LOWER and `upper`, round to bins,
+        crop or pad with -1.
 
         Any map on the prepared grid goes back to the scan's own by `map.resample(like=volume)`.
         """
         volume = self.align(volume)
-        limits = window(volume.data)
+        limits = window(volume.data, upper=self.upper)
         return self.place(replace(volume, data=quantise(normalise(volume.data, *limits), self.levels)), limits)
 
     def align(self, volume: Volume, order: int = 1) -> Volume:
@@ -148,7 +154,7 @@ class Grid:
     def beside(self, volume: Volume, prepared: Prepared) -> np.ndarray:
         """Another scan of the same head on the grid of a prepared one, [X, Y, Z] on bin centres: interpolated where
         the affines say, normalised by percentiles of its own; -1 where it has no voxel, and at padding."""
-        limits = window(self.align(volume).data)
+        limits = window(self.align(volume).data, upper=self.upper)
         moved = volume.resample(like=prepared.volume, value=limits[0]).data
         return np.where(prepared.mask, quantise(normalise(moved, *limits), self.levels), np.float32(-1))
 

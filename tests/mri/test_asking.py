@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from medmol_diffusion.cli import main
 from medmol_diffusion.mri import HaarStage, UNet3D, Volume, VolumeDiffusion
+from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.first_stages.haar import Haar
+from medmol_diffusion.mri.transforms import quantise
 from medmol_diffusion.training.fit import fit
 from tests.conftest import TRAINER
 from tests.test_bad_input import refusal
@@ -29,9 +31,10 @@ class ExactGaussian(nn.Module):
         super().__init__()
         self.slope = nn.Parameter(torch.tensor(SLOPE))
 
-    def forward(self, h: Tensor, gamma: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, h: Tensor, gamma: Tensor, embedding: Tensor | None = None) -> Tensor:
+        asked = torch.zeros_like(gamma) if embedding is None else embedding[:, 0]
         a2, s2 = torch.sigmoid(-gamma), torch.sigmoid(gamma)
-        size = self.slope * embedding[:, 0] * (s2.sqrt() / (STD * (a2 * STD**2 + s2).sqrt())).to(h)
+        size = self.slope * asked * (s2.sqrt() / (STD * (a2 * STD**2 + s2).sqrt())).to(h)
         offset = Haar(1).encode(size.view(-1, 1, 1, 1, 1).expand(-1, 1, *(2 * n for n in h.shape[2:])))
         return torch.cat([offset, torch.zeros_like(offset)], 1)
 
@@ -62,6 +65,20 @@ def test_guidance_moves_samples_by_the_closed_form(exact: VolumeDiffusion, guida
     for one, other in zip(plain, moved, strict=True):
         np.testing.assert_allclose(other.data - one.data, by, atol=0.01 * abs(by) + 1e-4)
     assert math.isclose(np.stack([one.data for one in plain]).std(), STD, rel_tol=0.1)
+
+
+def test_the_bound_given_the_covariates_is_lower_by_the_closed_form(exact: VolumeDiffusion) -> None:
+    """-log N(v; 0, s^2) + log N(v; m, s^2) = sum_i (m v_i - m^2 / 2) / s^2: what knowing the mean is worth."""
+    values = torch.tensor([10.0, 25.0, 40.0, 70.0])
+    means = SLOPE * (values - 40) / 20
+    noise = STD * torch.randn(4, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    data = torch.from_numpy(quantise((noise + means.view(-1, 1, 1, 1, 1)).numpy()))
+    rows = [{"ventricles": str(value)} for value in values.tolist()]
+    batch = VolumeBatch(data, torch.ones_like(data, dtype=torch.bool), torch.arange(4), [""] * 4, rows)
+    plain, given = (exact.elbo(batch, 0, 64, conditional=conditional).total for conditional in (False, True))
+    worth = ((means.view(-1, 1) * data.flatten(1) - means.view(-1, 1) ** 2 / 2) / STD**2).sum(1)
+    assert worth[2] == 0 < worth[[0, 1, 3]].min()
+    np.testing.assert_allclose((plain - given).numpy(), worth.numpy(), rtol=0.1, atol=1)
 
 
 CONDITIONAL = """

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.mri import HaarStage, UNet3D, VolumeDiffusion
 from medmol_diffusion.mri.bids import subject_of
-from medmol_diffusion.mri.data import PhantomData, VolumeData
+from medmol_diffusion.mri.data import PhantomData, VolumeData, VolumeModule
 from medmol_diffusion.mri.split import SubjectSplit
 
 
@@ -121,6 +122,19 @@ def test_phantoms_are_data_too() -> None:
     np.testing.assert_array_equal(data.train[0][0][0].numpy(), prepared.data)
 
 
+def test_the_upper_percentile_reaches_the_scans_of_files_and_of_phantoms(tmp_path: Path) -> None:
+    files = [VolumeData(str(folder(tmp_path, 3)), [8, 9, 8], upper_percentile=p, validation=0.2) for p in (99.5, 100)]
+    heads = [PhantomData(3, [16, 20, 16], upper_percentile=p, validation=0.2) for p in (99.5, 100)]
+    for pair in (files, heads):
+        usual, whole = (_share_of_the_brightest(data) for data in pair)
+        assert whole < usual
+
+
+def _share_of_the_brightest(data: VolumeModule) -> float:
+    data.setup()
+    return float((data.train.bins == data.levels - 1).double().mean())
+
+
 def test_bad_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing does not exist"):
         VolumeData(str(tmp_path / "missing"), [8, 8, 8]).setup()
@@ -132,6 +146,9 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
         VolumeData(str(tmp_path), [8, 8])
     with pytest.raises(InputError, match=r"data.levels"):
         VolumeData(str(tmp_path), [8, 8, 8], levels=1)
+    for percentile in (0.5, 100.5):
+        with pytest.raises(InputError, match=r"data.upper_percentile"):
+            VolumeData(str(tmp_path), [8, 8, 8], upper_percentile=percentile)
     with pytest.raises(InputError, match="leave some for training"):
         VolumeData(str(tmp_path), [8, 8, 8], validation=0.5, test=0.5)
     with pytest.raises(InputError, match=r"data.flip"):
@@ -167,3 +184,9 @@ def test_every_phantom_says_what_it_was_asked_to_be_and_what_it_has() -> None:
     for wrong in ({"lesions": [3, 1]}, {"atrophy": [0.0, 2.0]}, {"contrast": []}):
         with pytest.raises(InputError, match=f"data.{next(iter(wrong))}"):
             data(**wrong)
+
+
+def test_a_model_opens_files_on_its_own_grid(tmp_path: Path) -> None:
+    network = UNet3D(16, 16, [8], 1)
+    model = VolumeDiffusion([8, 8, 8], HaarStage(1), 128, network, spacing=2.0, upper_percentile=99.9)
+    assert model.open_data(str(tmp_path)).grid == model.grid

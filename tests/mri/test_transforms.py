@@ -92,3 +92,12 @@ def test_prepared_scan_counts_its_own_voxels_and_goes_back() -> None:
     np.testing.assert_allclose(own[inside], volume.data[inside], rtol=0, atol=(limits[1] - limits[0]) / 255)
     # 2 mm slices at 1 mm are twice as many; the mask counts voxels of the common grid.
     assert Grid((16, 16, 16), spacing=1.0).prepare(volume).mask.sum() == 9 * 12 * 14
+
+
+def test_the_upper_percentile_of_a_grid_decides_what_is_clipped() -> None:
+    volume = Volume(np.linspace(0, 1, 8**3).reshape(8, 8, 8), np.eye(4))
+    usual, whole = Grid((8, 8, 8)), Grid((8, 8, 8), upper=100)
+    assert usual.prepare(volume).window == transforms.window(volume.data, 0.5, 99.5)
+    assert (usual.prepare(volume).volume.data == 1).sum() > 2
+    assert (whole.prepare(volume).volume.data == 1).sum() <= 2  # the brightest bin alone
+    assert whole.prepare(volume).window[1] == 1
