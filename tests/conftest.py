@@ -86,6 +86,12 @@ def write_scans(folder: Path, count: int = 8) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _same_weights_in_any_order() -> None:
+    """Networks begin with torch's global generator: a test must not depend on those that ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)

@@ -209,7 +209,7 @@ def test_the_last_element_of_the_vocabulary_can_be_generated() -> None:
 
 
 def test_an_element_outside_the_vocabulary_is_named() -> None:
-    with pytest.raises(InputError, match=r"\[9\]"):
+    with pytest.raises(InputError, match="elements F"):
         model().elbo([Molecule(np.array([9, 1]), np.array([[0.0, 0, 0], [0, 0, 0.92]]))])
 
 
@@ -399,7 +399,7 @@ def test_impossible_variations_are_refused() -> None:
         made.inpaint([], [])
     with pytest.raises(InputError, match="'atom' has a single atom"):
         made.vary([Molecule(np.array([6]), np.zeros((1, 3)), name="atom")])
-    with pytest.raises(InputError, match=r"\[9\]"):
+    with pytest.raises(InputError, match="elements F"):
         made.vary([Molecule(np.array([9, 1]), np.array([[0.0, 0, 0], [0, 0, 0.92]]))])
     with pytest.raises(InputError, match="unknown sampler 'magic'"):
         made.sample(1, sampler="magic")
