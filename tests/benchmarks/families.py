@@ -72,11 +72,18 @@ def families(spacing: float) -> list[Family]:
 
 
 class Budget(pl.Callback):
-    """Stops a run after so many seconds of training steps, those before a resume included (kept in FILE)."""
+    """Stops a run after so many seconds of training steps, those before a resume included: the checkpoints keep them,
+    and FILE says them at the end."""
 
     def __init__(self, file: str, seconds: float) -> None:
         self.file, self.seconds = Path(file), seconds
-        self.used = json.loads(self.file.read_text())["seconds"] if self.file.is_file() else 0.0
+        self.used = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"used": self.used}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.used = state_dict["used"]
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         self.clock = time.process_time if pl_module.device.type == "cpu" else time.perf_counter
