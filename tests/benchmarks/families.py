@@ -86,12 +86,17 @@ class Budget(pl.Callback):
         self.used = state_dict["used"]
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        self.clock = time.process_time if pl_module.device.type == "cpu" else time.perf_counter
-        self.began = self.clock()
+        self.began = self._now(pl_module.device)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self.used += self.clock() - self.began
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self.used += self._now(pl_module.device) - self.began
         trainer.should_stop = trainer.should_stop or self.used >= self.seconds
+
+    def _now(self, device: torch.device) -> float:
+        if device.type == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize(device)  # a step is over when the GPU has done it
+        return time.perf_counter()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.file.write_text(json.dumps({"seconds": self.used, "steps": trainer.global_step}))

@@ -221,7 +221,8 @@ class Latent(Peer):
 
     Args:
         autoencoder: trained.
-        scans: [B, 1, X, Y, Z], sizes multiples of 8, of the first training batch, whose latents' std makes the scale factor, as in the tutorial.
+        scans: [B, 1, X, Y, Z] of the first training batch, sizes multiples of 8. The std of their latents makes the
+            scale factor, as in the tutorial.
     """
 
     betas, clips = (0.0015, 0.0195), False

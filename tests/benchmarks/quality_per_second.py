@@ -96,6 +96,7 @@ def train_ours(options: argparse.Namespace, data: dict[str, Any]) -> tuple[nn.Mo
         config["model"] |= {"decay_steps": None, "learning_rate": options.rate, "seed": options.seed}
         config["model"]["model"]["init_args"] |= {"shape": options.shape, "spacing": spacing_of(options)}
         config["data"], config["ema"] = data, {"decay": options.decay}
+        config["checkpoint"] = {"every_n_train_steps": 100}
         run.mkdir(parents=True, exist_ok=True)
         file = options.out / "ours.yaml"
         file.write_text(yaml.safe_dump(config))
@@ -253,7 +254,8 @@ def table(rows: list[Row], judge: Judge) -> str:
         f"| model | sampler | steps | calls | s a scan | Frechet distance | at n = {floor['n']} | RBF-MMD | MS-SSIM |",
         "|---" * 9 + "|",
     ]
-    for row in rows:
+    orders = (*STEPPERS, *(sampler for sampler, _ in PEER_ROWS))
+    for row in sorted(rows, key=lambda row: (MODELS.index(row["model"]), orders.index(row["sampler"]), row["steps"])):
         head = f"| {row['model']} | {row['sampler']} | {row['steps']} |"
         if "skipped" in row:
             lines.append(f"{head} skipped: {row['skipped']} |||||")
