@@ -77,7 +77,7 @@ class Budget(pl.Callback):
 
     def __init__(self, file: str, seconds: float) -> None:
         self.file, self.seconds = Path(file), seconds
-        self.used = 0.0
+        self.used = json.loads(self.file.read_text())["seconds"] if self.file.is_file() else 0.0
 
     def state_dict(self) -> dict[str, float]:
         return {"used": self.used}
