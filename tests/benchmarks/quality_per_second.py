@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from matplotlib.figure import Figure as Sheet
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from medmol_diffusion.core.steppers import STEPPERS
@@ -189,7 +189,10 @@ class Judge:
         distances = feature_distances(pooled, len(scans), self.seed)
         found = diversity(scans[: self.kept].numpy(), self.seed)
         similar = dict(zip(("value", "low", "high"), found, strict=False))
-        return {"frechet": distances[0].to_dict(), "mmd": distances[1].to_dict(), "ms_ssim": similar}
+        frechet, mmd = (
+            {name: one.to_dict()[name] for name in ("name", "value", "low", "high", "floor")} for one in distances
+        )
+        return {"frechet": frechet, "mmd": mmd, "ms_ssim": similar}
 
 
 def wanted(options: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
@@ -271,7 +274,7 @@ def table(rows: list[Row], judge: Judge) -> str:
 def draw_figure(rows: list[Row], file: Path) -> None:
     """Frechet distance against seconds a scan: a line a sampler, the peers' points, the floor of real scans."""
     judged = [row for row in rows if "frechet" in row]
-    sheet = Sheet(figsize=(8.5, 5.5), layout="constrained")
+    sheet = Figure(figsize=(8.5, 5.5), layout="constrained")
     axes = sheet.subplots()
     for marker, sampler in zip("os^vD<>Ph*", STEPPERS, strict=False):
         own = [row for row in judged if (row["model"], row["sampler"]) == ("ours", sampler)]
