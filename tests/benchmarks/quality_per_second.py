@@ -43,6 +43,7 @@ from medmol_diffusion.mri.judge.extractor import HaarFeatures, Spread
 from medmol_diffusion.mri.judge.measure import kept_scans
 from medmol_diffusion.mri.judge.measures import diversity, feature_distances
 from medmol_diffusion.mri.phantom import FIELD_OF_VIEW
+from medmol_diffusion.plural import counted
 from medmol_diffusion.training.fit import fit, last_checkpoint
 from medmol_diffusion.training.saved import load_model
 from tests.benchmarks.monai_peer import TIMESTEPS, Autoencoding, Latent, Peer, Voxels, train
@@ -222,19 +223,19 @@ def same_quality(rows: list[Row]) -> str:
     if not ours:
         return f"none of our rows has the quality of {name}"
     best = min(ours, key=lambda row: row["seconds"])
-    lines = [
-        f"same quality as {name}, by {best['sampler']} from {best['steps']} steps on, {interval(best['frechet'])}: "
-        f"{peer['seconds'] / best['seconds']:.1f} times sooner, {best['seconds']:.3g} s in place of "
-        f"{peer['seconds']:.3g} s a scan; {best['calls']} network calls in place of {peer['calls']}"
-    ]
-    worse = [
-        row["steps"]
+    more = [
+        row
         for row in judged
-        if row["model"] == "ours" and row["sampler"] == best["sampler"] and row["steps"] > best["steps"]
-        if row["frechet"]["high"] > most
+        if (row["model"], row["sampler"]) == ("ours", best["sampler"]) and row["steps"] > best["steps"]
     ]
-    if worse:
-        lines.append(f"but not with {', '.join(map(str, worse))} steps of the same sampler")
+    worse = [str(row["steps"]) for row in more if row["frechet"]["high"] > most]
+    onwards = f", but not with {', '.join(worse)}" if worse else " on" if more else ""
+    lines = [
+        f"same quality as {name}, by {best['sampler']} from {counted(best['steps'], 'step')}{onwards}, "
+        f"{interval(best['frechet'])}: {peer['seconds'] / best['seconds']:.1f} times sooner, "
+        f"{best['seconds']:.3g} s in place of {peer['seconds']:.3g} s a scan; {best['calls']} network calls in place of "
+        f"{peer['calls']}; MS-SSIM {best['ms_ssim']['value']:.3f} beside the peer's {peer['ms_ssim']['value']:.3f}"
+    ]
     own = [row for row in judged if row["model"] == peer["model"] and row["frechet"]["high"] <= most]
     sooner = min(own, key=lambda row: row["seconds"])
     if sooner is not peer:
