@@ -233,8 +233,8 @@ def same_quality(rows: list[Row]) -> str:
     lines = [
         f"same quality as {name}, by {best['sampler']} from {counted(best['steps'], 'step')}{onwards}, "
         f"{interval(best['frechet'])}: {peer['seconds'] / best['seconds']:.1f} times sooner, "
-        f"{best['seconds']:.3g} s in place of {peer['seconds']:.3g} s a scan; {best['calls']} network calls in place of "
-        f"{peer['calls']}; MS-SSIM {best['ms_ssim']['value']:.3f} beside the peer's {peer['ms_ssim']['value']:.3f}"
+        f"{best['seconds']:.3g} s in place of {peer['seconds']:.3g} s a scan; {best['calls']} network calls in place "
+        f"of {peer['calls']}; MS-SSIM {best['ms_ssim']['value']:.3f} beside the peer's {peer['ms_ssim']['value']:.3f}"
     ]
     own = [row for row in judged if row["model"] == peer["model"] and row["frechet"]["high"] <= most]
     sooner = min(own, key=lambda row: row["seconds"])
@@ -295,11 +295,17 @@ def draw_figure(rows: list[Row], file: Path) -> None:
         for row in theirs:
             note = f"{row['sampler'].upper()} {row['steps']}"
             at = (row["seconds"], row["frechet"]["value"])
-            axes.annotate(note, at, (7, 5), textcoords="offset points", color=colour, fontsize=8)
+            axes.annotate(note, at, (0, 8), textcoords="offset points", color=colour, fontsize=8, ha="right")
     if judged:
         floor = judged[0]["frechet"]["floor"]
         axes.axhspan(floor["low"], floor["high"], color="0.9", zorder=0)
-        axes.axhline(floor["value"], color="0.5", linestyle="--", linewidth=1, label=f"real scans, n = {floor['n']}")
+        axes.axhline(
+            floor["value"],
+            color="0.5",
+            linestyle="--",
+            linewidth=1,
+            label=f"real, {floor['n']} against {floor['rest']}",
+        )
     axes.set(xscale="log", yscale="log", xlabel="seconds a scan", ylabel="Frechet distance from held-out scans")
     axes.grid(True, which="major", color="0.93")
     axes.spines[["top", "right"]].set_visible(False)
