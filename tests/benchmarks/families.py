@@ -72,19 +72,31 @@ def families(spacing: float) -> list[Family]:
 
 
 class Budget(pl.Callback):
-    """Stops a run after so many seconds of training steps, those before a resume included (kept in FILE)."""
+    """Stops a run after so many seconds of training steps, those before a resume included: the checkpoints keep them,
+    and FILE says them at the end."""
 
     def __init__(self, file: str, seconds: float) -> None:
         self.file, self.seconds = Path(file), seconds
         self.used = json.loads(self.file.read_text())["seconds"] if self.file.is_file() else 0.0
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        self.clock = time.process_time if pl_module.device.type == "cpu" else time.perf_counter
-        self.began = self.clock()
+    def state_dict(self) -> dict[str, float]:
+        return {"used": self.used}
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self.used += self.clock() - self.began
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.used = state_dict["used"]
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self.began = self._now(pl_module.device)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self.used += self._now(pl_module.device) - self.began
         trainer.should_stop = trainer.should_stop or self.used >= self.seconds
+
+    def _now(self, device: torch.device) -> float:
+        if device.type == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize(device)  # a step is over when the GPU has done it
+        return time.perf_counter()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.file.write_text(json.dumps({"seconds": self.used, "steps": trainer.global_step}))
