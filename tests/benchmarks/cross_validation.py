@@ -12,6 +12,7 @@ FOLDER/fold-K/comparison.json.
 import argparse
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,8 +142,7 @@ def same_as_before(file: Path, settings: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config")
-    parser.add_argument("overrides", nargs="*", metavar="--KEY VALUE", help="of medmol fit, after --")
+    parser.add_argument("config", help="overrides of its keys, as for medmol fit, follow after --")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="SUBJECT", help="from training and testing")
@@ -153,15 +153,17 @@ def main() -> None:
     parser.add_argument("--sampler-steps", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the folds and the draws")
     parser.add_argument("--json", type=Path, help="write the pooled figures there too, of every scan")
-    options = parser.parse_args()
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    options, overrides = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
     settings = {key: value for key, value in vars(options).items() if key not in ("output", "json", "config")} | {
-        "config": Path(options.config).read_text()
+        "overrides": overrides,
+        "config": Path(options.config).read_text(),
     }
     same_as_before(options.output / "settings.json", settings)
     length = [f"--trainer.max_steps={options.steps}", f"--model.decay_steps={options.steps}"]
     experiment = CrossValidation(
         options.output,
-        ["--config", options.config, *options.overrides, *length],
+        ["--config", options.config, *overrides, *length],
         options.minutes,
         options.n,
         options.sampler_steps,
