@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import label
 from simulate_heads import FAMILIES, draws, simulate
 
 from medmol_diffusion.errors import InputError
@@ -105,7 +106,9 @@ def made(head: Head, spacing: float, copies: int, seed: int) -> Iterator[tuple[s
     factor = round(spacing / volume.spacing[0])
     if factor < 1 or not np.allclose(np.array(volume.spacing) * factor, spacing, rtol=1e-3):
         raise InputError(f"{head.image} has voxels of {volume.spacing} mm, no whole part of {spacing}: resample it")
-    labels, padded = placed(volume, foreground_mask((volume.data > 0).astype(np.float32)), spacing / factor)
+    parts, _ = label(volume.data > 0)  # some maps have specks in the air
+    largest = parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1
+    labels, padded = placed(volume, largest, spacing / factor)
     for contrast in FAMILIES:
         for copy in range(1, copies + 1):
             name = f"acq-sim{copy}_{contrast}"

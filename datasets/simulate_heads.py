@@ -86,20 +86,20 @@ def simulate(labels: Volume, contrast: str, factor: int, generator: np.random.Ge
         raise InputError(f"a label map of {labels.shape} voxels cannot be averaged over {factor}: pad it")
     data = labels.data.astype(int)
     tissue_of = {label: tissue for tissue, own in TISSUES.items() for label in own}
-    kinds, inverse = np.unique(data, return_inverse=True)
-    unknown = sorted({LEFT_OF.get(label, label) for label in kinds.tolist()} - set(tissue_of))
-    if unknown:
+    kinds = np.flatnonzero(np.bincount(data.ravel())).tolist()
+    structures = {kind: LEFT_OF.get(kind, kind) for kind in kinds}
+    if unknown := sorted(set(structures.values()) - set(tissue_of)):
         raise InputError(f"label {unknown[0]} is of no tissue that is known here: add it to simulate_heads.TISSUES")
     of_tissue = {tissue: generator.uniform(*ends) for tissue, ends in FAMILIES[contrast].items()}
     of_label = {
         label: of_tissue[tissue] + SPREAD_OF_LABELS * generator.standard_normal()
         for label, tissue in sorted(tissue_of.items())
     }
-    structures = [LEFT_OF.get(label, label) for label in kinds.tolist()]
-    means = np.array([of_label[label] for label in structures])
-    spreads = np.array([{"air": 0.0, "soft": SOFT_TEXTURE}.get(tissue_of[label], TEXTURE) for label in structures])
-    inverse = inverse.reshape(data.shape)
-    fine = means[inverse] + spreads[inverse] * generator.standard_normal(data.shape)
+    means, spreads = np.zeros((2, kinds[-1] + 1))
+    for kind, structure in structures.items():
+        means[kind] = of_label[structure]
+        spreads[kind] = {"air": 0.0, "soft": SOFT_TEXTURE}.get(tissue_of[structure], TEXTURE)
+    fine = means[data] + spreads[data] * generator.standard_normal(data.shape)
     x, y, z = (size // factor for size in data.shape)
     coarse = fine.clip(min=0).reshape(x, factor, y, factor, z, factor).mean(axis=(1, 3, 5))
     knots = generator.uniform(0.03, 0.12) * generator.standard_normal((4, 4, 4))
