@@ -1,6 +1,6 @@
 """Puts the scans of one contrast in register with those of another, person by person, where somebody moved in between:
 
-    python datasets/register_pairs.py nichart_demo23_2mm -o nichart_registered --fixed "*_FLAIR.nii.gz" --moving "*_T1w.nii.gz"
+    python datasets/register_pairs.py STUDY -o REGISTERED --fixed "*_FLAIR.nii.gz" --moving "*_T1w.nii.gz"
 
 Only affines change: no voxel is interpolated, and the output is a copy of the study's scans otherwise.
 """
