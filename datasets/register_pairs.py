@@ -26,8 +26,8 @@ from medmol_diffusion.progress import Bar
 LEVELS = (8.0, 4.0)
 """Millimetres of the grids on which they are compared, one after the other."""
 BINS = 32
-REACH = 30.0
-"""Of the search: millimetres, and degrees."""
+REACH = (60.0, 30.0)
+"""Of the search: millimetres and degrees."""
 
 
 def binned(volume: Volume) -> np.ndarray:
@@ -72,7 +72,7 @@ def register(fixed: Volume, moving: Volume) -> tuple[Volume, np.ndarray, tuple[f
     centre = fixed.to_mm((np.array(fixed.shape) - 1) / 2)
     for size in LEVELS:
         likeness = Likeness(fixed.reorient().resample(size), moving.reorient().resample(size), centre)
-        bounds, options = [(-REACH, REACH)] * 6, {"ftol": 1e-4, "xtol": 1e-2}
+        bounds, options = [(-most, most) for most in REACH for _ in range(3)], {"ftol": 1e-4, "xtol": 1e-2}
         answer = minimize(likeness, best, method="Powell", bounds=bounds, options=options)
         best = min((np.zeros(6), best, answer.x), key=likeness)
         before, after = -likeness(np.zeros(6)), -likeness(best)
