@@ -37,11 +37,16 @@ def molecules_of(elements: list[int], count: int = 20) -> list[Molecule]:
     return [molecule for molecule in found if np.isin(molecule.atomic_numbers, elements).all()][:count]
 
 
-def phantoms(folder: Path, shape: list[int], count: int = 6) -> Path:
+def phantoms(folder: Path, shape: list[int], contrasts: set[Any], words: dict[str, list[str]], count: int = 6) -> Path:
+    """Of every contrast, with a table of the words that the model asks for."""
     small = (shape[0], shape[1], shape[2] - 2)  # so that there is padding
+    table = ["\t".join(["participant_id", *words])]
     for i in range(count):
-        volume = head_phantom(i, small).volume
-        Volume(volume.data, volume.affine).write(folder / f"sub-{i:02d}_T1w.nii.gz")
+        for contrast in contrasts:
+            volume = head_phantom(i, small, contrast=contrast).volume
+            Volume(volume.data, volume.affine).write(folder / f"sub-{i:02d}_{contrast}.nii.gz")
+        table.append("\t".join([f"sub-{i:02d}", *(own[i % len(own)] for own in words.values())]))
+    (folder / "participants.tsv").write_text("\n".join(table) + "\n")
     return folder
 
 
@@ -56,12 +61,14 @@ def tiny_data(config: dict[str, Any], folder: Path) -> dict[str, str]:
         small = {"validation": 0.2, "test": 0.2, "spacing": "null", "shape": data["shape"]}
         if np.prod(data["shape"]) > 10**6:  # the same at a quarter of the sides
             own = config["model"]["model"]["init_args"]
-            sides = {key: [4 * (side // 16) for side in own[key]] for key in ("shape", "window")}
+            sides = {key: [4 * (side // 16) for side in own[key]] for key in ("shape", "window") if key in own}
             model, small["shape"] = (
                 {f"model.model.init_args.{key}": str(side) for key, side in sides.items()},
                 sides["shape"],
             )
-        small["path"] = str(phantoms(folder / "scans", small["shape"]))
+        contrasts = {data.get("suffix") or "T1w", *data.get("images", ())}
+        words = config["model"]["model"]["init_args"].get("covariates", {})
+        small["path"] = str(phantoms(folder / "scans", small["shape"], contrasts, words))
     elif name == "PhantomData":
         small = {"count": 6, "validation": 0.2, "test": 0.2}
     else:
