@@ -74,6 +74,8 @@ class VolumeDiffusion(DiffusionModel):
             window of every scan, knows where it lies, and is slid over the whole for all else (windows.Windows). For
             grids whose training step does not fit into memory; None sees all at once.
         overlap: the share of a window's width that neighbours share when it is slid.
+        positions: whether the network is told where each place lies, by three more channels: for scans that lie alike,
+            as heads do. With windows it always is.
         upper_percentile: of a scan's intensities, all above which become 1, in the data as in scans to be examined.
 
     Raises:
@@ -101,6 +103,7 @@ class VolumeDiffusion(DiffusionModel):
         condition_dropout: float = 0.15,
         window: list[int] | None = None,
         overlap: float = 0.25,
+        positions: bool = False,
         upper_percentile: float = UPPER,
     ) -> None:
         super().__init__()
@@ -120,7 +123,8 @@ class VolumeDiffusion(DiffusionModel):
         images, numbers = 0 if task is None else task.channels, 0 if self.covariates is None else self.covariates.size
         channels_in, channels_out = first_stage.channels_in + images * factor**3, first_stage.channels_out
         windows = None if window is None else Windows([size // factor for size in window], overlap)
-        channels_in += 0 if windows is None else len(shape)
+        positions = positions or windows is not None
+        channels_in += len(shape) if positions else 0
         if network is None:
             network = UNet3D(channels_in, channels_out, embedding_dim=numbers)
         if isinstance(network, UNet3D):
@@ -131,7 +135,7 @@ class VolumeDiffusion(DiffusionModel):
             ):
                 if has != needs:
                     raise InputError(f"the network has {name} {has}: set it to {needs} for this model")
-        self.network = VolumeNetwork(network, first_stage, images, windows)
+        self.network = VolumeNetwork(network, first_stage, images, windows, positions)
         self.token_dim = network.token_dim if isinstance(network, UNet3D) else 0
         self.condition_dropout = condition_dropout
         self.schedule = LinearGamma(-10.0, 10.0) if schedule is None else schedule

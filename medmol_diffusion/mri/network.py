@@ -61,15 +61,20 @@ class VolumeNetwork(nn.Module):
         network: from first_stage.channels_in + images factor^3 channels to first_stage.channels_out.
         first_stage: between states and channels.
         images: how many images are given.
-        windows: in which the U-Net sees the grid, and as three more channels where each of its places lies; the whole
-            at once when left out.
+        windows: in which the U-Net sees the grid; the whole at once when left out.
+        positions: whether it is told, as three more channels, where each place lies.
     """
 
     def __init__(
-        self, network: nn.Module, first_stage: FirstStage, images: int = 0, windows: Windows | None = None
+        self,
+        network: nn.Module,
+        first_stage: FirstStage,
+        images: int = 0,
+        windows: Windows | None = None,
+        positions: bool = False,
     ) -> None:
         super().__init__()
-        self.network, self.first_stage, self.windows = network, first_stage, windows
+        self.network, self.first_stage, self.windows, self.positions = network, first_stage, windows, positions
         self.images = ImageChannels(images, first_stage.factor) if images else None
 
     def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Known | None = None) -> Tensor:
@@ -84,7 +89,7 @@ class VolumeNetwork(nn.Module):
             asked["embedding"] = condition.numbers
         if condition is not None and condition.tokens is not None:
             asked |= {"tokens": condition.tokens, "token_mask": condition.token_mask}
-        if self.windows is not None:
+        if self.positions:
             parts.append(positions(features.shape[2:], features).expand(len(z), -1, -1, -1, -1))
         answer = self._answer(torch.cat(parts, 1), partial(self.network, gamma=gamma, **asked), condition)
         return self.first_stage.output(answer, features, space)

@@ -98,6 +98,16 @@ def test_one_window_as_large_as_the_grid_is_the_whole() -> None:
     torch.testing.assert_close(slid, aimed)
 
 
+def test_positions_are_told_without_windows_too() -> None:
+    model = VolumeDiffusion([8, 12, 8], HaarStage(1), network=UNet3D(19, 16, [8], blocks=1), positions=True)
+    whole = windowed([8, 12, 8])
+    model.load_state_dict(whole.state_dict())
+    batch = Scans(2, (8, 12, 8), [8, 12, 8]).batch()
+    space, x, known = model.training_example(batch, Streams(0, batch.index))
+    gamma = torch.zeros(2)
+    torch.testing.assert_close(model.network(x, gamma, space, known), whole.network(x, gamma, space, known))
+
+
 def test_a_model_of_windows_samples_and_bounds_the_whole() -> None:
     model = windowed([8, 4, 4], zero=True).eval()
     scans = Scans(4, (8, 12, 8), [8, 12, 8])
