@@ -95,8 +95,9 @@ def inpaint_scan(model: Any, options: argparse.Namespace) -> None:
     mask = Volume.read(options.mask, constant=True)
     if not mask.same_grid(volume):
         mask = mask.resample(like=volume, order=0)
-    rounds = options.resamples or 5
-    answer = partial(model.inpaint, [volume], [mask.data > 0.5], resamples=rounds, jump=options.jump, **how)
+    if options.resamples is not None:
+        how["resamples"] = options.resamples
+    answer = partial(model.inpaint, [volume], [mask.data > 0.5], jump=options.jump, **how)
     write_answers(files, "inpainted", answer, options, more={"mask": Path(options.mask).name})
 
 

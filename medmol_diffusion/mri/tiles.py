@@ -1,7 +1,7 @@
 """A function of volumes, applied to overlapping cubes and blended: what it needs at a time no longer grows with the
 scan."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
@@ -24,16 +24,35 @@ def in_tiles(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap
     if sides == list(sizes):
         return function(x)
     starts = [_starts(size, side, side - overlap) for size, side in zip(sizes, sides, strict=True)]
+    return blended(function, x, starts, sides, lambda size, ratio: _ramp(size, overlap * ratio))
+
+
+def blended(
+    function: Callable[[Tensor], Tensor],
+    x: Tensor,
+    starts: Sequence[Sequence[int]],
+    sides: Sequence[int],
+    ramp: Callable[[int, float], Tensor],
+) -> Tensor:
+    """``function`` of the boxes of ``x``, each place the weighted mean of what the boxes that hold it say.
+
+    Args:
+        function: [B, C, x, y, z] -> [B, K, r x, r y, r z], for one ratio r.
+        x: [B, C, X, Y, Z].
+        starts: of each axis, where its boxes begin.
+        sides: of a box.
+        ramp: (side of an answer, r) -> its weights along an axis.
+    """
     total, weights = x.new_zeros(0), x.new_zeros(0)
     for corner in product(*starts):
         a, b, c = (slice(at, at + side) for at, side in zip(corner, sides, strict=True))
         found = function(x[:, :, a, b, c].contiguous())
         ratio = found.shape[2] / sides[0]
         if not len(total):
-            whole = [round(size * ratio) for size in sizes]
+            whole = [round(size * ratio) for size in x.shape[2:]]
             total = found.new_zeros(*found.shape[:2], *whole)
             weights = found.new_zeros(whole)
-        ramps = [_ramp(found.shape[2 + axis], overlap * ratio).to(found) for axis in range(3)]
+        ramps = [ramp(found.shape[2 + axis], ratio).to(found) for axis in range(3)]
         weight = ramps[0][:, None, None] * ramps[1][:, None] * ramps[2]
         a, b, c = (slice(round(box.start * ratio), round(box.stop * ratio)) for box in (a, b, c))
         total[:, :, a, b, c] += found * weight

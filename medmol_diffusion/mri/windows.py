@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from medmol_diffusion.core.noise import Randomness, uniforms
+from medmol_diffusion.mri.tiles import blended
 
 Network = Callable[[Tensor], Tensor]
 """[B, C, *size] -> [B, C', *size]."""
@@ -51,21 +51,9 @@ class Windows:
 
     def slide(self, network: Network, x: Tensor) -> Tensor:
         """The network's answer to x (B, C, *grid), window by window."""
-        grid = x.shape[2:]
-        size = self._cut(grid)
-        tent = torch.ones((), device=x.device)
-        for axis, n in enumerate(size):
-            rise = torch.arange(1, n + 1, device=x.device)
-            tent = tent * torch.minimum(rise, rise.flip(0)).view([-1 if a == axis else 1 for a in range(len(size))])
-        total, weight = None, torch.zeros(grid, device=x.device)
-        for corner in product(*(self._starts(n, s) for n, s in zip(grid, size, strict=True))):
-            box = self._box(corner, grid)
-            answer = network(x[(slice(None), *box)])
-            total = answer.new_zeros(len(x), answer.shape[1], *grid) if total is None else total
-            total[(slice(None), *box)] += tent.to(answer) * answer
-            weight[box[1:]] += tent
-        assert total is not None
-        return total / weight.to(total)
+        size = self._cut(x.shape[2:])
+        starts = [self._starts(n, s) for n, s in zip(x.shape[2:], size, strict=True)]
+        return blended(network, x, starts, size, _tent)
 
     def _cut(self, grid: Sequence[int]) -> list[int]:
         """A window's size, no wider than the grid."""
@@ -80,6 +68,12 @@ class Windows:
         stride = max(1.0, size * (1 - self.overlap))
         count = 1 + math.ceil((places - size) / stride)
         return torch.linspace(0, places - size, count).round().long().tolist()
+
+
+def _tent(size: int, ratio: float) -> Tensor:
+    """[size] rising by one a place to the middle, and falling again."""
+    rise = torch.arange(1, size + 1)
+    return torch.minimum(rise, rise.flip(0))
 
 
 def _placed(part: Tensor, box: tuple[slice, ...], grid: Sequence[int]) -> Tensor:
