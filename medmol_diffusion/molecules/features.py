@@ -63,7 +63,7 @@ class Layout:
         blocks: dict[str, Space] = {"positions": ZeroCentre(mask), "elements": Masked(mask, len(self.elements))}
         blocks["charges"] = Masked(mask, 1)
         if self.bond_orders:
-            blocks["bonds"] = Masked(pack(mask[:, :, None] & mask[:, None, :]), len(self.bond_orders))
+            blocks["bonds"] = Masked(pairs_of(mask), len(self.bond_orders))
         if self.formal_charges:
             blocks["formal_charges"] = Masked(mask, len(self.formal_charges))
         return Product(blocks)
@@ -92,7 +92,7 @@ class Layout:
                 "be perceived by data.bonds: distances"
             )
         if name == "bonds":
-            values, mask = pack(values), pack(mask[:, :, None] & mask[:, None, :])
+            values, mask = pack(values), pairs_of(mask)
         vocabulary = self.categories[name][0]
         hit = values[..., None] == torch.tensor(vocabulary, device=values.device)
         if (unknown := mask & ~hit.any(-1)).any():
@@ -158,6 +158,11 @@ def pack(pairs: Tensor) -> Tensor:
     """The pairs i < j of a symmetric array: [B, N, N, ...] -> [B, N (N - 1) / 2, ...]."""
     i, j = torch.triu_indices(pairs.shape[1], pairs.shape[1], 1, device=pairs.device)
     return pairs[:, i, j]
+
+
+def pairs_of(atoms: Tensor) -> Tensor:
+    """bool [B, N] -> [B, N (N - 1) / 2], the pairs i < j both of whose atoms are marked."""
+    return pack(atoms[:, :, None] & atoms[:, None, :])
 
 
 def unpack(packed: Tensor, size: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from medmol_diffusion.core import Anchored, Masked, Product, Space
 from medmol_diffusion.core.noise import Randomness, uniforms
-from medmol_diffusion.molecules.features import pack
+from medmol_diffusion.molecules.features import pairs_of
 from medmol_diffusion.molecules.molecule import MoleculeBatch
 
 WHOLE, FORMULA, SKELETON = 0.5, 0.6, 0.7
@@ -55,7 +55,7 @@ class Parts:
 
     def known(self, space: Product) -> Tensor:
         """bool [B, D]: the given elements of a state."""
-        both = pack(self.atoms[:, :, None] & self.atoms[:, None, :])
+        both = pairs_of(self.atoms)
         named = {"elements": self.elements, "charges": self.elements, "bonds": both}
         return space.join(
             {name: named.get(name, self.atoms)[..., None].expand(block.shape) for name, block in space.blocks.items()}

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from medmol_diffusion.core import Anchored, Product, Space, ZeroCentre
-from medmol_diffusion.molecules.features import CHARGE_SCALE, Layout, pack, unpack
+from medmol_diffusion.molecules.features import CHARGE_SCALE, Layout, pack, pairs_of, unpack
 from medmol_diffusion.molecules.networks.network import MoleculeNetwork
 
 
@@ -45,7 +45,7 @@ class StateNetwork(nn.Module):
         of_atoms = [name for name in seen if name != "bonds"]
         if isinstance(positions, Anchored):
             for name in seen:
-                every = pack(mask[:, :, None] & mask[:, None, :]) if name == "bonds" else mask
+                every = pairs_of(mask) if name == "bonds" else mask
                 certain = every & ~space.blocks[name].mask  # type: ignore[attr-defined]
                 hot = one_hot(parts[name].argmax(-1), parts[name].shape[-1]).to(z)
                 seen[name] = torch.where(certain[..., None], hot, seen[name])

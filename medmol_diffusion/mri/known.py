@@ -63,6 +63,10 @@ class Known:
         """bool (B, 1, X, Y, Z): where the states of scans live whose own voxels are ``mask``."""
         return mask if self.wanted is None else box_round(self.wanted)
 
+    def made(self, mask: Tensor) -> Tensor:
+        """bool (B, 1, X, Y, Z): the voxels that are to be made of scans whose own voxels are ``mask``."""
+        return mask if self.wanted is None else self.wanted
+
     def to(self, device: torch.device) -> "Known":
         """The same on a device."""
         return replace(self, **{name: value.to(device) for name, value in vars(self).items() if value is not None})

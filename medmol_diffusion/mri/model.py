@@ -224,7 +224,7 @@ class VolumeDiffusion(DiffusionModel):
         self.data_mean.zero_()
         for batch in _each(scans):
             known = self.known(batch, Streams(0, batch.index))
-            made = batch.mask if known.wanted is None else known.wanted
+            made = known.made(batch.mask)
             count += made[0]
             total += (batch.data[0] - known.guess[0]) * made[0]
         self.data_mean.copy_((total + SHRINKAGE * total.sum() / count.sum()) / (count + SHRINKAGE))
@@ -323,7 +323,7 @@ class VolumeDiffusion(DiffusionModel):
         streams = Streams(seed, batch.index)
         known = self.known(batch, streams)
         seen = self.first_stage.observed(known.of(batch), known.guess, self.grid.levels, streams)
-        dim = (batch.mask if known.wanted is None else known.wanted).flatten(1).sum(1, dtype=torch.float64)
+        dim = known.made(batch.mask).flatten(1).sum(1, dtype=torch.float64)
         return Observed(seen.space, seen.x, seen.observation, seen.data, streams, seen.terms, known, dim)
 
     def observed_with_condition(self, batch: VolumeBatch, seed: int = 0) -> Observed:

@@ -143,7 +143,7 @@ def compare(
             ]
         )
         shown = {mean: answers.mean(0), one: answers[0]} if mean else {one: answers[0]}
-        wanted = batch.mask if known.wanted is None else known.wanted.cpu()
+        wanted = known.made(batch.mask).cpu()
         for name, answer in (shown | model.task.baselines(batch, images)).items():
             found.setdefault(name, []).append(measured(answer, batch, wanted))
         done += len(batch)
