@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from medmol_diffusion.core import ClassifierFree, Denoiser, Product, Stepper, Streams
-from medmol_diffusion.core.guidance import Interval
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.condition import Asked
 from medmol_diffusion.molecules.formula import atoms_of, counts_of
@@ -19,7 +18,8 @@ from medmol_diffusion.molecules.hydrogens import missing_hydrogens
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 from medmol_diffusion.molecules.parts import Parts
 from medmol_diffusion.molecules.perceive import perceived
-from medmol_diffusion.training.solver import Guide, Solver
+from medmol_diffusion.training.sampling import Sampling, SamplingOptions
+from medmol_diffusion.training.solver import Solver
 
 if TYPE_CHECKING:
     from medmol_diffusion.molecules.model import MoleculeDiffusion
@@ -32,31 +32,41 @@ Formulas = str | Sequence[str] | None
 """One formula for all molecules, or one for each."""
 
 
-@dataclass(frozen=True)
-class Generator:
-    """A model and how it is to be run: what ``sample``, ``vary`` and ``inpaint`` of MoleculeDiffusion share.
+class MoleculeOptions(SamplingOptions, total=False):
+    """Keyword arguments of the generating methods of MoleculeDiffusion: steps (100), sampler ("ancestral"), and the
+    others of SamplingOptions.
 
-    Molecule i depends on (seed, i) and what is asked of it, not on the batch it runs in. The fields are the arguments
-    of these names of MoleculeDiffusion.sample, and so are the arguments of the methods.
+    Keys:
+        pair_budget: the largest sum of N^2 in one batch (32 000).
+        properties: values asked for by name, {"qed": 0.8}, one for all molecules or a list of one for each.
+        composition: a formula asked for, "C7H10O2", or one for each: fixes N and steers the elements.
+    """
+
+    pair_budget: int
+    properties: Asked | None
+    composition: Formulas
+
+
+@dataclass(frozen=True)
+class Generator(Sampling):
+    """A model and how it is to be run: what the generating methods of MoleculeDiffusion share.
+
+    Molecule i depends on (seed, i) and what is asked of it, not on the batch it runs in. The fields are
+    MoleculeOptions, the arguments of the methods those of the same names of MoleculeDiffusion.
     """
 
     model: "MoleculeDiffusion"
-    steps: int
-    sampler: str | Stepper
-    seed: int
-    spacing: str
-    pair_budget: int
-    progress: Callable[[int], None] | None
-    guide: Guide | None
-    guidance: float
-    interval: Interval | None
+    _: KW_ONLY
+    steps: int = 100
+    sampler: str | Stepper = "ancestral"
+    pair_budget: int = 32_000
+    properties: Asked | None = None
+    composition: Formulas = None
 
     def sample(
         self,
         count: int,
         sizes: Sequence[int] | Tensor | None,
-        properties: Asked | None,
-        composition: Formulas,
         formula: Formulas,
         resamples: int | None,
         jump: int,
@@ -67,7 +77,7 @@ class Generator:
         if sizes is not None and (len(sizes) != count or min(sizes) < 2):
             raise InputError(f"sizes has {len(sizes)} entries for {count} molecules: give one of 2 or more for each")
         model, elements = self.model, self.model.layout.elements
-        kept, wanted = _each(formula, count, "formula"), _each(composition, count, "composition")
+        kept, wanted = _each(formula, count, "formula"), _each(self.composition, count, "composition")
         if wanted is None and model.conditioning is not None and model.conditioning.elements:
             wanted = kept
         given = [atoms_of(text, elements) for text in kept or wanted or ()]
@@ -79,7 +89,7 @@ class Generator:
         streams = self._streams(count)
         drawn = model.size.sample(streams.uniform())
         sizes = self._checked(drawn if sizes is None else torch.as_tensor(sizes))
-        condition, solver = self._condition(count, properties, wanted), self._solver()
+        condition, solver = self._condition(count, wanted), self._solver()
 
         def from_noise(rows: Tensor, mask: Tensor, streams: Streams, asked: Tensor | None) -> tuple[Product, Tensor]:
             space = model.layout.space(mask)
@@ -92,12 +102,10 @@ class Generator:
 
         return self._run(sizes, streams, condition, from_noise if kept is None else elements_kept)
 
-    def vary(
-        self, molecules: list[Molecule], strength: float, properties: Asked | None, composition: Formulas
-    ) -> list[Molecule]:
+    def vary(self, molecules: list[Molecule], strength: float) -> list[Molecule]:
         """Molecules noised to t = strength and sampled from there, each about its own centre."""
         sizes, count = self._checked(sizes_of(molecules)), len(molecules)
-        condition = self._condition(count, properties, _each(composition, count, "composition"))
+        condition = self._condition(count, _each(self.composition, count, "composition"))
         solver = self._solver(strength)
         centres = [molecule.positions.mean(0) for molecule in molecules]
         centred = [
@@ -121,8 +129,6 @@ class Generator:
         molecules: list[Molecule],
         fixed: Sequence[Fixed],
         sizes: Sequence[int] | Literal["drawn"] | None,
-        properties: Asked | None,
-        composition: Formulas,
         resamples: int | None,
         jump: int,
     ) -> list[Molecule]:
@@ -131,7 +137,7 @@ class Generator:
         for name, given in (("fixed", fixed), ("sizes", own if sizes is None or sizes == "drawn" else sizes)):
             if len(given) != count:
                 raise InputError(f"{name} has {len(given)} entries for {count} molecules: give one for each")
-        condition = self._condition(count, properties, _each(composition, count, "composition"))
+        condition = self._condition(count, _each(self.composition, count, "composition"))
         solver, streams, model = self._solver(), self._streams(count), self.model
         # elsewhere new atoms may be the hydrogens that a scaffold lacks
         if sizes is None and 1 in model.layout.elements and (said := missing_hydrogens(molecules)):
@@ -188,15 +194,15 @@ class Generator:
                 raise InputError(str(error)) from error
         return Solver.named(denoiser, model.schedule, self.steps, self.sampler, self.spacing, guide, strength)
 
-    def _condition(self, count: int, properties: Asked | None, formulas: Sequence[str] | None) -> Tensor | None:
+    def _condition(self, count: int, formulas: Sequence[str] | None) -> Tensor | None:
         """[count, C] what the network is asked; None where that is nothing."""
-        if not properties and formulas is None:
+        if not self.properties and formulas is None:
             if self.guidance != 1:
                 raise InputError(f"guidance = {self.guidance} needs something to guide to: ask for properties")
             return None
         conditioning = self.model.known_conditioning()
         counts = None if formulas is None else counts_of(formulas, self.model.layout.elements)
-        return conditioning.encode(conditioning.asked(count, properties or {}, counts).to(self.model.device))
+        return conditioning.encode(conditioning.asked(count, self.properties or {}, counts).to(self.model.device))
 
     def _checked(self, sizes: Tensor) -> Tensor:
         """The sizes, if the model makes molecules so large."""

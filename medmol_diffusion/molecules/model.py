@@ -1,8 +1,8 @@
 """MoleculeDiffusion: the layout, the network, the size distribution and the core, composed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -23,21 +23,19 @@ from medmol_diffusion.core import (
     Prediction,
     Product,
     Schedule,
-    Stepper,
     Streams,
     UniformTime,
     Weighting,
     X,
 )
-from medmol_diffusion.core.guidance import Interval
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.objective import draw, schedule_loss, weighted_error
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.atom_map import of_atoms
-from medmol_diffusion.molecules.condition import Asked, Conditioning
+from medmol_diffusion.molecules.condition import Conditioning
 from medmol_diffusion.molecules.features import Layout
 from medmol_diffusion.molecules.fragment import Fixed
-from medmol_diffusion.molecules.generation import Generator, batches_of_size, sizes_of
+from medmol_diffusion.molecules.generation import Generator, MoleculeOptions, batches_of_size, sizes_of
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 from medmol_diffusion.molecules.networks.egnn import EGNN
 from medmol_diffusion.molecules.networks.network import MoleculeNetwork
@@ -45,7 +43,6 @@ from medmol_diffusion.molecules.parts import Parts
 from medmol_diffusion.molecules.size import SizeDistribution
 from medmol_diffusion.molecules.state import StateNetwork
 from medmol_diffusion.training.model import DiffusionModel, Observed
-from medmol_diffusion.training.solver import Guide
 
 if TYPE_CHECKING:
     from medmol_diffusion.molecules.data import MoleculeData
@@ -347,66 +344,30 @@ class MoleculeDiffusion(DiffusionModel):
     def sample(
         self,
         count: int,
-        steps: int = 100,
-        sampler: str | Stepper = "ancestral",
-        seed: int = 0,
         sizes: Sequence[int] | Tensor | None = None,
-        spacing: str = "time",
-        pair_budget: int = 32_000,
-        progress: Callable[[int], None] | None = None,
-        guide: Guide | None = None,
-        properties: Asked | None = None,
-        composition: str | Sequence[str] | None = None,
-        guidance: float = 1.0,
-        interval: Interval | None = None,
         formula: str | Sequence[str] | None = None,
         resamples: int | None = None,
         jump: int = 10,
+        **how: Unpack[MoleculeOptions],
     ) -> list[Molecule]:
         """Generate molecules. Molecule i depends on (seed, i) and its size alone, not on the batch it ran in.
 
         Args:
             count: how many.
-            steps: transitions of the sampler; one more network call reads x_hat off z_0.
-            sampler: a name in core.STEPPERS, or a stepper, core.DDIM(eta=0.5) for example.
-            seed: of the random streams.
             sizes: [count] numbers of atoms; drawn from p(N) when left out.
-            spacing: of the grid, a name in core.GRIDS.
-            pair_budget: the largest sum of N^2 in one batch.
-            progress: called with the number of molecules finished, after every batch.
-            guide: wraps the model's denoiser (core.Autoguidance, core.Classifier, ...).
-            properties: values asked for by name, {"qed": 0.8}, one for all molecules or a list of one for each.
-            composition: a formula asked for, "C7H10O2", or one for each: fixes N and steers the elements.
-            guidance: scale of classifier-free guidance (core.ClassifierFree); 1 is the conditional model.
-            interval: levels (gamma_low, gamma_high) inside which guidance holds; everywhere when left out.
             formula: a formula that is kept exactly, by any model: the elements are given, the rest is generated.
                 A model of compositions is asked for it besides.
             resamples, jump: as for ``inpaint``.
+            how: steps (100), sampler ("ancestral"), seed (0), properties, guidance and the other MoleculeOptions.
 
         Raises:
             InputError: count is below 1, not a size of 2 to max_atoms for each, an unknown sampler or spacing, a
                 spacing that the schedule does not have, or something the model cannot be asked for.
         """
-        made = Generator(self, steps, sampler, seed, spacing, pair_budget, progress, guide, guidance, interval)
-        return made.sample(count, sizes, properties, composition, formula, resamples, jump)
+        return Generator(self, **how).sample(count, sizes, formula, resamples, jump)
 
     @torch.no_grad()
-    def vary(
-        self,
-        molecules: list[Molecule],
-        strength: float = 0.5,
-        steps: int = 100,
-        sampler: str | Stepper = "ancestral",
-        seed: int = 0,
-        spacing: str = "time",
-        pair_budget: int = 32_000,
-        progress: Callable[[int], None] | None = None,
-        guide: Guide | None = None,
-        properties: Asked | None = None,
-        composition: str | Sequence[str] | None = None,
-        guidance: float = 1.0,
-        interval: Interval | None = None,
-    ) -> list[Molecule]:
+    def vary(self, molecules: list[Molecule], strength: float = 0.5, **how: Unpack[MoleculeOptions]) -> list[Molecule]:
         """Molecules like the given ones: each noised to t = strength and sampled from there (core.edit).
 
         Numbers of atoms, names and centres are kept; elements and bonds are not. A model of bonds starts from the
@@ -415,16 +376,13 @@ class MoleculeDiffusion(DiffusionModel):
         Args:
             molecules: where to start from.
             strength: t in (0, 1]; near 0 little changes, at 1 all but nothing is kept.
-            steps: transitions of the sampler from there.
-
-        The rest as for ``sample``.
+            how: steps of the sampler from there, and the other MoleculeOptions.
 
         Raises:
             InputError: no molecules, one of a single atom or with an element the model does not know, a strength
                 outside (0, 1], or an unknown sampler or spacing.
         """
-        made = Generator(self, steps, sampler, seed, spacing, pair_budget, progress, guide, guidance, interval)
-        return made.vary(molecules, strength, properties, composition)
+        return Generator(self, **how).vary(molecules, strength)
 
     @torch.no_grad()
     def inpaint(
@@ -432,19 +390,9 @@ class MoleculeDiffusion(DiffusionModel):
         molecules: list[Molecule],
         fixed: Sequence[Fixed],
         sizes: Sequence[int] | Literal["drawn"] | None = None,
-        steps: int = 100,
-        sampler: str | Stepper = "ancestral",
-        seed: int = 0,
         resamples: int | None = None,
         jump: int = 10,
-        spacing: str = "time",
-        pair_budget: int = 32_000,
-        progress: Callable[[int], None] | None = None,
-        guide: Guide | None = None,
-        properties: Asked | None = None,
-        composition: str | Sequence[str] | None = None,
-        guidance: float = 1.0,
-        interval: Interval | None = None,
+        **how: Unpack[MoleculeOptions],
     ) -> list[Molecule]:
         """Generate molecules round fixed atoms: by a model that was trained to (``given``) from p(rest | fixed), by any
         other with RePaint (core.inpaint), which small molecules and strong constraints defeat.
@@ -464,16 +412,15 @@ class MoleculeDiffusion(DiffusionModel):
                 fixed).
             resamples: rounds of RePaint, whatever the model was trained for: how often every stretch of ``jump`` steps
                 is run, 1 is plain replacement. Left out, 5 with a model that was not trained with ``given``, else none.
+                The network is called steps * resamples times.
             jump: steps of a stretch.
-
-        The rest as for ``sample``; with RePaint the network is called steps * resamples times.
+            how: MoleculeOptions.
 
         Raises:
             InputError: no molecules, not one ``fixed`` (and size) for each, a mask of the wrong size, no atom fixed or
                 none free, an element the model does not know, or an unknown sampler or spacing.
         """
-        made = Generator(self, steps, sampler, seed, spacing, pair_budget, progress, guide, guidance, interval)
-        return made.inpaint(molecules, fixed, sizes, properties, composition, resamples, jump)
+        return Generator(self, **how).inpaint(molecules, fixed, sizes, resamples, jump)
 
 
 def _listed(molecules: Any) -> list[Molecule]:

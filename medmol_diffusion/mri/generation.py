@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from medmol_diffusion.core import ClassifierFree, Denoiser, Space, Stepper, Streams
-from medmol_diffusion.core.guidance import Interval
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.covariates import Asked
@@ -24,7 +23,8 @@ from medmol_diffusion.mri.tasks.translation import Translation
 from medmol_diffusion.mri.tokens import Sequences, padded
 from medmol_diffusion.mri.transforms import Prepared
 from medmol_diffusion.mri.volume import Volume
-from medmol_diffusion.training.solver import Guide, Solver
+from medmol_diffusion.training.sampling import Sampling, SamplingOptions
+from medmol_diffusion.training.solver import Solver
 
 if TYPE_CHECKING:
     from medmol_diffusion.mri.model import VolumeDiffusion
@@ -34,28 +34,39 @@ Solve = Callable[[Tensor, Streams, Known], tuple[Space, Tensor]]
 Kind = TypeVar("Kind", bound=Task)
 
 
-@dataclass(frozen=True)
-class Generator:
-    """A model and how it is to be run: what ``sample``, ``vary``, ``inpaint``, ``super_resolve`` and ``translate`` of
-    VolumeDiffusion share.
+class VolumeOptions(SamplingOptions, total=False):
+    """Keyword arguments of the generating methods of VolumeDiffusion: steps (50), sampler ("dpm++2m"), and the others
+    of SamplingOptions.
 
-    Scan i depends on (seed, i) and what is asked of it, not on the batch it runs in. The fields are the arguments of
-    these names of VolumeDiffusion.sample, and so are the arguments of the methods.
+    Keys:
+        batch_size: scans at a time (4).
+        covariates: what to ask for: column -> one value for all scans, or one for each.
+        tokens: a sequence of embeddings (L, D) for all scans, or for each, None for one without, of a model that reads
+            them; guidance is to these too.
+    """
+
+    batch_size: int
+    covariates: Asked | None
+    tokens: Sequences | np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Generator(Sampling):
+    """A model and how it is to be run: what the generating methods of VolumeDiffusion share.
+
+    Scan i depends on (seed, i) and what is asked of it, not on the batch it runs in. The fields are VolumeOptions, the
+    arguments of the methods those of the same names of VolumeDiffusion.
     """
 
     model: "VolumeDiffusion"
-    steps: int
-    sampler: str | Stepper
-    seed: int
-    spacing: str
-    batch_size: int
-    progress: Callable[[int], None] | None
-    guide: Guide | None
-    guidance: float
-    interval: Interval | None
+    _: KW_ONLY
+    steps: int = 50
+    sampler: str | Stepper = "dpm++2m"
+    batch_size: int = 4
+    covariates: Asked | None = None
     tokens: Sequences | np.ndarray | None = None
 
-    def sample(self, count: int, covariates: Asked | None) -> list[Volume]:
+    def sample(self, count: int) -> list[Volume]:
         """VolumeDiffusion.sample."""
         if count < 1:
             raise InputError(f"count is how many scans to generate: at least 1, not {count}")
@@ -63,15 +74,15 @@ class Generator:
         streams = self._streams(count)
         extents = drawn_extents(self.model.extents, streams)
         masks = torch.stack([centred_box(extent, self.model.grid.shape) for extent in extents])[:, None]
-        found = self.from_noise(self.model.given(None, masks), masks, streams, covariates)
+        found = self.from_noise(self.model.given(None, masks), masks, streams)
         return [
             self.model.to_volume(scan, {**self.note, "index": str(i)}).crop_or_pad(extent)
             for i, (scan, extent) in enumerate(zip(found, extents, strict=True))
         ]
 
-    def from_noise(self, known: Known, masks: Tensor, streams: Streams, covariates: Asked | None) -> list[np.ndarray]:
+    def from_noise(self, known: Known, masks: Tensor, streams: Streams) -> list[np.ndarray]:
         """[X, Y, Z] scans in [-1, 1] of what is known, whose own voxels are ``masks`` [B, 1, X, Y, Z]."""
-        known, masks = self._asked(known, len(masks), covariates), known.counted(masks)
+        known, masks = self._asked(known, len(masks)), known.counted(masks)
         solver = self._solver()
 
         def solve(rows: Tensor, streams: Streams, known: Known) -> tuple[Space, Tensor]:
@@ -81,13 +92,13 @@ class Generator:
 
         return self._run(streams, known, solve)
 
-    def vary(self, volumes: Sequence[Volume], strength: float, covariates: Asked | None) -> list[Volume]:
+    def vary(self, volumes: Sequence[Volume], strength: float) -> list[Volume]:
         """VolumeDiffusion.vary."""
         self._free("to vary scans takes a model of scans alone")
         solver = self._solver(strength)
         prepared, batch = self.prepare(volumes)
         streams = self._streams(len(volumes))
-        known = self._asked(self.model.known(batch, streams), len(volumes), covariates)
+        known = self._asked(self.model.known(batch, streams), len(volumes))
 
         def solve(rows: Tensor, streams: Streams, known: Known) -> tuple[Space, Tensor]:
             scans = known.of(batch.take(rows).to(self.model.device))
@@ -104,7 +115,6 @@ class Generator:
         regions: Sequence[np.ndarray],
         resamples: int,
         jump: int,
-        covariates: Asked | None,
     ) -> list[Volume]:
         """VolumeDiffusion.inpaint."""
         if len(regions) != len(volumes):
@@ -117,25 +127,23 @@ class Generator:
             ]
         )
         if self.model.task is None:
-            found = self._repainted(batch, voxels, resamples, jump, covariates)
+            found = self._repainted(batch, voxels, resamples, jump)
             note = {**self.note, "resamples": str(resamples)}
         else:
             task, note = self._task(Inpainting), self.note
             known = self.model.given(task.conceal(batch.data, batch.mask & ~voxels, batch.mask), batch.mask)
-            found = self.from_noise(known, batch.mask, self._streams(len(volumes)), covariates)
+            found = self.from_noise(known, batch.mask, self._streams(len(volumes)))
         new = [on_own_grid(*triple, note) for triple in zip(found, prepared, volumes, strict=True)]
         return [
             replace(scan, data=np.where(region, scan.data, volume.data))
             for scan, region, volume in zip(new, regions, volumes, strict=True)
         ]
 
-    def _repainted(
-        self, batch: VolumeBatch, voxels: Tensor, resamples: int, jump: int, covariates: Asked | None
-    ) -> list[np.ndarray]:
+    def _repainted(self, batch: VolumeBatch, voxels: Tensor, resamples: int, jump: int) -> list[np.ndarray]:
         """By a model of scans alone, whose known ``voxels`` are held (RePaint)."""
         solver = self._solver()
         streams = self._streams(len(batch))
-        known = self._asked(self.model.known(batch, streams), len(batch), covariates)
+        known = self._asked(self.model.known(batch, streams), len(batch))
 
         def solve(rows: Tensor, streams: Streams, known: Known) -> tuple[Space, Tensor]:
             space, x = self.model.first_stage.encode(batch.take(rows).to(self.model.device), known.guess, streams)
@@ -144,16 +152,14 @@ class Generator:
 
         return self._run(streams, known, solve)
 
-    def super_resolve(self, volumes: Sequence[Volume], covariates: Asked | None) -> list[Volume]:
+    def super_resolve(self, volumes: Sequence[Volume]) -> list[Volume]:
         """VolumeDiffusion.super_resolve."""
         task = self._task(SuperResolution)
         _some(volumes)
         pairs = [task.prepare(volume, self.model.grid) for volume in volumes]
         prepared = [scan for _, scan in pairs]
         batch = as_batch(prepared, volumes)
-        found = self.from_noise(
-            self.model.given(batch.data, batch.mask), batch.mask, self._streams(len(volumes)), covariates
-        )
+        found = self.from_noise(self.model.given(batch.data, batch.mask), batch.mask, self._streams(len(volumes)))
         out = []
         for data, (fine, scan), own in zip(found, pairs, volumes, strict=True):
             made = on_own_grid(data, scan, fine, self.note)
@@ -163,7 +169,7 @@ class Generator:
             out.append(replace(made, data=np.where(covered, made.data, fine.data)).reorient(own.orientation))
         return out
 
-    def translate(self, scans: Sequence[Volume | Mapping[str, Volume]], covariates: Asked | None) -> list[Volume]:
+    def translate(self, scans: Sequence[Volume | Mapping[str, Volume]]) -> list[Volume]:
         """VolumeDiffusion.translate."""
         task = self._task(Translation)
         _some(scans)
@@ -184,7 +190,7 @@ class Generator:
             for name in task.sources[1:]
         ]
         known = self.model.given(torch.cat([batch.data, *others], 1), batch.mask)
-        found = self.from_noise(known, batch.mask, self._streams(len(first)), covariates)
+        found = self.from_noise(known, batch.mask, self._streams(len(first)))
         return [
             replace(scan.volume, data=data, provenance={**own.provenance, **self.note}).resample(like=own, value=-1.0)
             for data, scan, own in zip(found, prepared, first, strict=True)
@@ -218,9 +224,9 @@ class Generator:
     def _streams(self, count: int) -> Streams:
         return Streams(self.seed, torch.arange(count))
 
-    def _asked(self, known: Known, count: int, covariates: Asked | None) -> Known:
+    def _asked(self, known: Known, count: int) -> Known:
         """With the covariates that are asked for; a model that knows some is told that nothing is asked."""
-        if not covariates and self.tokens is None and self.guidance != 1:
+        if not self.covariates and self.tokens is None and self.guidance != 1:
             raise InputError(
                 f"guidance = {self.guidance} needs something to guide to: ask for covariates, or give tokens"
             )
@@ -230,10 +236,10 @@ class Generator:
                 raise InputError(f"tokens has {len(sequences)} sequences for {count} scans: give one for each")
             values, there = padded(sequences)
             known = known.told(self.model.checked_tokens(values), there)
-        if not covariates and self.model.covariates is None:
+        if not self.covariates and self.model.covariates is None:
             return known
         asked = self.model.known_covariates()
-        return known.asked(asked.encode(asked.asked(count, covariates or {}).to(self.model.device)))
+        return known.asked(asked.encode(asked.asked(count, self.covariates or {}).to(self.model.device)))
 
     def _solver(self, strength: float = 1.0) -> Callable[[Known], Solver]:
         """The solver, given what is known of a batch: guidance compares it with the same and nothing asked."""

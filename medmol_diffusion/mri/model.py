@@ -1,8 +1,8 @@
 """VolumeDiffusion: a first stage, a network, what is known of a scan, and the core, composed."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -16,31 +16,28 @@ from medmol_diffusion.core import (
     NormalGamma,
     Schedule,
     Space,
-    Stepper,
     Streams,
     UniformTime,
     denoising_loss,
     stepper_named,
 )
-from medmol_diffusion.core.guidance import Interval
 from medmol_diffusion.core.noise import Randomness, uniforms
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.batch import VolumeBatch
-from medmol_diffusion.mri.covariates import Asked, Covariates
+from medmol_diffusion.mri.covariates import Covariates
 from medmol_diffusion.mri.extents import EXTENTS, on_grid, training_extents
 from medmol_diffusion.mri.first_stages.first_stage import FirstStage
 from medmol_diffusion.mri.first_stages.haar_stage import HaarStage
-from medmol_diffusion.mri.generation import Generator
+from medmol_diffusion.mri.generation import Generator, VolumeOptions
 from medmol_diffusion.mri.known import Known
 from medmol_diffusion.mri.network import VolumeNetwork
 from medmol_diffusion.mri.tasks.task import Task
-from medmol_diffusion.mri.tokens import Sequences
 from medmol_diffusion.mri.transforms import UPPER, Grid
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.mri.windows import Windows
 from medmol_diffusion.training.model import DiffusionModel, Observed
-from medmol_diffusion.training.solver import Guide, Solver
+from medmol_diffusion.training.solver import Solver
 
 if TYPE_CHECKING:
     from medmol_diffusion.mri.data import VolumeData, VolumeSet
@@ -341,62 +338,24 @@ class VolumeDiffusion(DiffusionModel):
         known = self.known(batch, Streams(seed, batch.index))
         return self.first_stage.baseline(known.of(batch), known.guess, self.grid.levels)
 
-    def sample(
-        self,
-        count: int,
-        steps: int = 50,
-        sampler: str | Stepper = "dpm++2m",
-        seed: int = 0,
-        spacing: str = "time",
-        batch_size: int = 4,
-        progress: Callable[[int], None] | None = None,
-        guide: Guide | None = None,
-        covariates: Asked | None = None,
-        guidance: float = 1.0,
-        interval: Interval | None = None,
-        tokens: Sequences | np.ndarray | None = None,
-    ) -> list[Volume]:
+    def sample(self, count: int, **how: Unpack[VolumeOptions]) -> list[Volume]:
         """Generate scans, each of the size of a training scan. Scan i depends on (seed, i) alone, not on its batch.
 
         Args:
             count: how many.
-            steps: transitions of the sampler; one more network call reads x_hat off z_0.
-            sampler: a name in core.STEPPERS, or a stepper, core.DDIM(eta=0.5) for example.
-            seed: of the random streams.
-            spacing: of the grid, a name in core.GRIDS.
-            batch_size: scans at a time.
-            progress: called with the number of scans finished, after every batch.
-            guide: wraps the model's denoiser (core.Autoguidance, core.Classifier, ...).
-            covariates: what to ask for: column -> one value for all scans, or one for each.
-            guidance: scale of classifier-free guidance (core.ClassifierFree); 1 is the conditional model.
-            interval: levels (gamma_low, gamma_high) inside which guidance holds.
-            tokens: a sequence of embeddings (L, D) for all scans, or for each, None for one without, of a model that
-                reads them; guidance is to these too.
+            how: steps (50), sampler ("dpm++2m"), seed (0), covariates, guidance and the other VolumeOptions.
 
         Raises:
             InputError: count is below 1, an unknown sampler or spacing, a spacing that the schedule does not have, a
                 covariate that the model does not know, guidance to nothing, or a model of a task.
         """
-        generator = Generator(
-            self, steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval, tokens
-        )
-        return generator.sample(count, covariates)
+        return Generator(self, **how).sample(count)
 
     def vary(
         self,
         volumes: Sequence[Volume],
         strength: float = 0.5,
-        steps: int = 50,
-        sampler: str | Stepper = "dpm++2m",
-        seed: int = 0,
-        spacing: str = "time",
-        batch_size: int = 4,
-        progress: Callable[[int], None] | None = None,
-        guide: Guide | None = None,
-        covariates: Asked | None = None,
-        guidance: float = 1.0,
-        interval: Interval | None = None,
-        tokens: Sequences | np.ndarray | None = None,
+        **how: Unpack[VolumeOptions],
     ) -> list[Volume]:
         """Scans like the given ones, on their own grids and in their own units: each noised to t = strength and sampled
         from there (core.edit). A scan of another site comes out more like the training scans: harmonisation.
@@ -404,35 +363,20 @@ class VolumeDiffusion(DiffusionModel):
         Args:
             volumes: scans of any size and orientation.
             strength: t in (0, 1]; near 0 little changes, at 1 all but nothing is kept.
-            steps: transitions of the sampler from there.
-
-        The rest as for ``sample``.
+            how: steps of the sampler from there, and the other VolumeOptions.
 
         Raises:
             InputError: no scans, a strength outside (0, 1], a model of a task, or what ``sample`` raises.
         """
-        generator = Generator(
-            self, steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval, tokens
-        )
-        return generator.vary(volumes, strength, covariates)
+        return Generator(self, **how).vary(volumes, strength)
 
     def inpaint(
         self,
         volumes: Sequence[Volume],
         regions: Sequence[np.ndarray],
-        steps: int = 50,
-        sampler: str | Stepper = "dpm++2m",
-        seed: int = 0,
         resamples: int = 5,
         jump: int = 10,
-        spacing: str = "time",
-        batch_size: int = 4,
-        progress: Callable[[int], None] | None = None,
-        guide: Guide | None = None,
-        covariates: Asked | None = None,
-        guidance: float = 1.0,
-        interval: Interval | None = None,
-        tokens: Sequences | np.ndarray | None = None,
+        **how: Unpack[VolumeOptions],
     ) -> list[Volume]:
         """Generate a region of each scan anew; every other voxel comes out as it was, to the last bit.
 
@@ -444,32 +388,18 @@ class VolumeDiffusion(DiffusionModel):
             regions: bool arrays of the scans' own shapes, true at the voxels to be generated.
             resamples: of RePaint: how often every stretch of ``jump`` steps is run; 1 is plain replacement.
             jump: steps of a stretch.
-
-        The rest as for ``sample``.
+            how: VolumeOptions.
 
         Raises:
             InputError: no scans, not one region for each, a region of another shape or type, empty, of the whole scan,
                 or beyond the model's grid; or what ``sample`` raises.
         """
-        generator = Generator(
-            self, steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval, tokens
-        )
-        return generator.inpaint(volumes, regions, resamples, jump, covariates)
+        return Generator(self, **how).inpaint(volumes, regions, resamples, jump)
 
     def super_resolve(
         self,
         volumes: Sequence[Volume],
-        steps: int = 50,
-        sampler: str | Stepper = "dpm++2m",
-        seed: int = 0,
-        spacing: str = "time",
-        batch_size: int = 4,
-        progress: Callable[[int], None] | None = None,
-        guide: Guide | None = None,
-        covariates: Asked | None = None,
-        guidance: float = 1.0,
-        interval: Interval | None = None,
-        tokens: Sequences | np.ndarray | None = None,
+        **how: Unpack[VolumeOptions],
     ) -> list[Volume]:
         """Fine scans of coarse ones, by a model of SuperResolution: each has the voxels of the model's grid, in the
         orientation and the units of the scan, and what it shows lies where it lay in millimetres.
@@ -479,31 +409,17 @@ class VolumeDiffusion(DiffusionModel):
 
         Args:
             volumes: scans of any size and orientation, with voxels ``factor`` times as large as the model's.
-
-        The rest as for ``sample``.
+            how: VolumeOptions.
 
         Raises:
             InputError: no scans, a model of something else, or what ``sample`` raises.
         """
-        generator = Generator(
-            self, steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval, tokens
-        )
-        return generator.super_resolve(volumes, covariates)
+        return Generator(self, **how).super_resolve(volumes)
 
     def translate(
         self,
         volumes: Sequence[Volume | Mapping[str, Volume]],
-        steps: int = 50,
-        sampler: str | Stepper = "dpm++2m",
-        seed: int = 0,
-        spacing: str = "time",
-        batch_size: int = 4,
-        progress: Callable[[int], None] | None = None,
-        guide: Guide | None = None,
-        covariates: Asked | None = None,
-        guidance: float = 1.0,
-        interval: Interval | None = None,
-        tokens: Sequences | np.ndarray | None = None,
+        **how: Unpack[VolumeOptions],
     ) -> list[Volume]:
         """Scans of the contrast that a model of Translation was trained on, on the grids of those they are made from.
 
@@ -513,16 +429,12 @@ class VolumeDiffusion(DiffusionModel):
         Args:
             volumes: the source of each scan, or source -> scan where the model has several; the grid is that of the
                 first source.
-
-        The rest as for ``sample``.
+            how: VolumeOptions.
 
         Raises:
             InputError: no scans, a source is missing, a model of something else, or what ``sample`` raises.
         """
-        generator = Generator(
-            self, steps, sampler, seed, spacing, batch_size, progress, guide, guidance, interval, tokens
-        )
-        return generator.translate(volumes, covariates)
+        return Generator(self, **how).translate(volumes)
 
     @torch.no_grad()
     def restore(self, batch: VolumeBatch, gamma: float, steps: int, streams: Streams, sampler: str = "ddim") -> Tensor:

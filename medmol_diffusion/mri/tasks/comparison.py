@@ -125,7 +125,7 @@ def compare(
     """
     if model.task is None:
         raise InputError("the model has no task: there is a truth to compare with where something is given of a scan")
-    generator = Generator(model, steps, sampler, seed, "time", data.batch_size, None, None, 1.0, None)  # type: ignore[attr-defined]
+    generator = Generator(model, steps=steps, sampler=sampler, seed=seed, batch_size=data.batch_size)  # type: ignore[attr-defined]
     one, mean = ("model", "") if draws == 1 else ("model, one draw", f"model, mean of {draws} draws")
     result = Comparison(draws)
     found: dict[str, list[np.ndarray]] = {}
@@ -138,7 +138,7 @@ def compare(
         known = model.given(images, batch.mask)
         answers = torch.stack(
             [
-                torch.from_numpy(np.stack(generator.from_noise(known, batch.mask, streams, None)))[:, None]
+                torch.from_numpy(np.stack(generator.from_noise(known, batch.mask, streams)))[:, None]
                 for streams in (Streams(seed + 1 + j, batch.index) for j in range(draws))
             ]
         )
