@@ -197,7 +197,7 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
     evaluations, picture = {}, b""
     for method in METHODS:
         detector = AnomalyDetector(model, method)
-        detector.calibrate([head.volume for head in healthy], brains=brains[len(sick) :])
+        detector.fit([head.volume for head in healthy], brains=brains[len(sick) :])
         found = [detector.detect(head.volume, brain) for head, brain in zip(sick, brains, strict=False)]
         evaluations[method] = evaluate(found, truth, detector.threshold).rows()
         if method == "one_shot":

@@ -50,7 +50,7 @@ def detect(options: argparse.Namespace) -> None:
     derivatives = Derivatives(out, {"Model": model, "Method": options.method, "Seed": options.seed})
     masks = None if options.masks is None else Path(options.masks)
     if options.healthy:
-        detector.calibrate(find_scans(options.healthy))
+        detector.fit(find_scans(options.healthy))
     found, done, truth = [], [], []
     with Bar(options.method, len(options.scans), transient=True) as bar:
         for file, volume in read_scans(files, options.frame, options.series):

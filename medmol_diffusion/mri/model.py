@@ -19,7 +19,6 @@ from medmol_diffusion.core import (
     Streams,
     UniformTime,
     denoising_loss,
-    stepper_named,
 )
 from medmol_diffusion.core.noise import Randomness, uniforms
 from medmol_diffusion.errors import InputError
@@ -37,7 +36,6 @@ from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.mri.windows import Windows
 from medmol_diffusion.training.model import DiffusionModel, Observed
-from medmol_diffusion.training.solver import Solver
 
 if TYPE_CHECKING:
     from medmol_diffusion.mri.data import VolumeData, VolumeSet
@@ -435,18 +433,6 @@ class VolumeDiffusion(DiffusionModel):
             InputError: no scans, a source is missing, a model of something else, or what ``sample`` raises.
         """
         return Generator(self, **how).translate(volumes)
-
-    @torch.no_grad()
-    def restore(self, batch: VolumeBatch, gamma: float, steps: int, streams: Streams, sampler: str = "ddim") -> Tensor:
-        """Noise scans to ``gamma`` and denoise them in ``steps`` transitions, uniform in gamma: [B, 1, X, Y, Z].
-
-        ``steps`` = 0 is a single network call, E[v | z] at ``gamma``.
-        """
-        known = self.known(batch, streams)
-        space, x = self.first_stage.encode(known.of(batch), known.guess, streams)
-        gammas = torch.linspace(gamma, self.schedule.gamma_0, steps + 1, dtype=torch.float64)
-        solver = Solver(self.denoiser, stepper_named(sampler), gammas)
-        return self.scans(solver.vary(space, x, streams, known), space, known)
 
     def scans(self, x_hat: Tensor, space: Space, known: Known) -> Tensor:
         """Scans [B, 1, X, Y, Z] of denoised states, clipped to [-1, 1]."""

@@ -201,19 +201,6 @@ def test_samples_do_not_depend_on_the_batch_size() -> None:
         np.testing.assert_allclose(a.data, b.data, atol=1e-5)
 
 
-def test_restoring_a_white_scan_takes_it_to_its_posterior_mean() -> None:
-    """E[v | z] at gamma of N(m, s^2): m + s^2 alpha / (alpha^2 s^2 + sigma^2) (z - alpha m)."""
-    scans = Scans(1, (16, 16, 16), [16, 16, 16])
-    model = tiny([16, 16, 16])
-    model.prepare(scans)
-    gamma = -2.0
-    restored = model.restore(scans.batch(), gamma, 0, Streams(0, torch.arange(1)))
-    gain = 0.2**2 / (0.2**2 + math.exp(gamma))
-    centred = scans.data - model.data_mean
-    slope = ((restored - model.data_mean) * centred).sum() / centred.square().sum()
-    assert slope.item() == pytest.approx(gain, abs=0.06)
-
-
 def test_no_scans_are_refused() -> None:
     with pytest.raises(InputError, match="at least 1, not 0"):
         tiny([8, 8, 8]).sample(0)

@@ -8,7 +8,7 @@ import torch
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import AnomalyDetector, HaarStage, UNet3D, Volume, VolumeDiffusion
-from medmol_diffusion.mri.anomaly import METHODS, Detection, postprocess, scan_score
+from medmol_diffusion.mri.anomaly import METHODS, Detection
 from medmol_diffusion.mri.evaluation import evaluate
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 
@@ -61,8 +61,8 @@ def test_the_restored_scan_has_the_scans_own_intensities(model: VolumeDiffusion)
 def test_calibration_fixes_the_threshold_and_the_percentile(model: VolumeDiffusion) -> None:
     detector = AnomalyDetector(model, "smoothing")
     with pytest.raises(InputError, match="at least one healthy scan"):
-        detector.calibrate([])
-    detector.calibrate([head()], quantile=0.9)
+        detector.fit([])
+    detector.fit([head()], quantile=0.9)
     healthy = detector.detect(head())
     assert detector.threshold == pytest.approx(np.quantile(healthy.map.data[healthy.inside], 0.9))
     assert healthy.percentile == 0
@@ -80,25 +80,6 @@ def test_a_brain_mask_says_where_to_look(model: VolumeDiffusion) -> None:
     assert found.map.data[10:16, 13:18, 7:13].max() == 0
     with pytest.raises(InputError, match="marks no voxel"):
         AnomalyDetector(model, "smoothing").detect(scan, replace(scan, data=np.zeros(scan.shape)))
-
-
-def test_postprocess_removes_specks_and_everything_outside() -> None:
-    inside = np.zeros((50, 50, 50), dtype=bool)
-    inside[10:40, 10:40, 10:40] = True
-    anomaly = np.zeros(inside.shape, dtype=np.float32)
-    anomaly[25, 25, 25] = 1.0  # a speck
-    anomaly[20:26, 15:21, 15:21] = 1.0  # a lesion
-    anomaly[:5] = 1.0  # outside
-    found = postprocess(anomaly, inside)
-    assert found[25, 25, 25] == 0
-    assert found[22, 18, 18] == 1
-    assert found[:10].max() == 0
-    assert found[10:12].max() == 0  # 50 / 25 = 2 voxels are eroded
-
-
-def test_scan_score_is_the_mean_of_the_highest_share() -> None:
-    values = np.arange(1000.0).reshape(10, 10, 10)
-    assert scan_score(values, np.ones(values.shape, dtype=bool)) == np.arange(990, 1000).mean()
 
 
 def detection(scan: Volume, anomaly: np.ndarray) -> Detection:

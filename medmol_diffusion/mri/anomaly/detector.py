@@ -1,0 +1,141 @@
+"""AnomalyDetector: a model and a method, for scans of any size and orientation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.mri.anomaly.exam import Exam
+from medmol_diffusion.mri.anomaly.method import Method
+from medmol_diffusion.mri.anomaly.registry import method_named
+from medmol_diffusion.mri.anomaly.setting import Setting
+from medmol_diffusion.mri.batch import VolumeBatch
+from medmol_diffusion.mri.covariates import Value
+from medmol_diffusion.mri.model import VolumeDiffusion
+from medmol_diffusion.mri.transforms import Prepared, foreground_mask
+from medmol_diffusion.mri.volume import Volume
+
+Scan = Volume | str | Path
+"""A scan or its file."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a detector says of one scan; every volume lies on the scan's own grid.
+
+    Attributes:
+        scan: the scan, in its own units.
+        map: anomaly of every voxel; of the methods whose residual is l1 in the model's units (the range of intensities
+            is 2). 0 outside of what is looked at.
+        restored: the healthy version, in the scan's own units.
+        inside: bool, the voxels that are looked at.
+        score: of the whole scan.
+        percentile: share of the healthy scans with a lower score, in percent; None before ``fit``.
+    """
+
+    scan: Volume
+    map: Volume
+    restored: Volume
+    inside: np.ndarray
+    score: float
+    percentile: float | None = None
+
+    def to_nifti(self) -> object:
+        """The map as a nibabel image."""
+        return self.map.to_nifti()
+
+
+class AnomalyDetector:
+    """A model and a method.
+
+    Args:
+        model: trained on healthy scans, or on scans of all kinds that it can be asked for.
+        method: a name in METHODS, or a Method.
+        seed: of the noise.
+        healthy: of a model of covariates, what the healthy version of a scan is asked to be: {"lesion_load": 0}.
+        guidance: scale of classifier-free guidance to that; 1 is the conditional model.
+
+    Raises:
+        InputError: an unknown method, a model of something else, or a covariate that the model does not know.
+    """
+
+    def __init__(
+        self,
+        model: VolumeDiffusion,
+        method: str | Method = "one_shot",
+        seed: int = 0,
+        healthy: Mapping[str, Value] | None = None,
+        guidance: float = 1.0,
+    ) -> None:
+        self.name = method if isinstance(method, str) else type(method.restore).__name__
+        self.method = method_named(method) if isinstance(method, str) else method
+        if not isinstance(model, VolumeDiffusion):
+            raise InputError(f"anomalies are found in scans: a {type(model).__name__} knows none")
+        if healthy:
+            model.known_covariates().asked(1, healthy)
+        elif guidance != 1:
+            raise InputError(f"guidance = {guidance} needs something to guide to: say what is healthy")
+        self.setting = Setting(model, healthy or {}, guidance, seed)
+        self.threshold: float | None = None
+        self.healthy_scores: np.ndarray | None = None
+
+    @property
+    def model(self) -> VolumeDiffusion:
+        return self.setting.model
+
+    def detect(self, scan: Scan, brain: Volume | None = None) -> Detection:
+        """Anomaly map and score of a scan of any size and orientation.
+
+        Args:
+            scan: the scan or its file.
+            brain: where to look, above 0; the whole head, found by its brightness, when left out.
+
+        Raises:
+            InputError: the file cannot be read as a scan.
+        """
+        volume, prepared, exam = self._examined(scan, brain)
+        answer = self.method(self.setting, exam)
+        on_grid = replace(prepared.volume, provenance={"source": exam.batch.names[0], "method": self.name})
+        found, restored = (tensor[0, 0].cpu().numpy() for tensor in (answer.maps, answer.restored))
+        healthy, inside = prepared.intensities(restored), exam.inside[0, 0].cpu().numpy()
+        own = [
+            replace(on_grid, data=data).resample(like=volume, order=order, value=value)
+            for data, order, value in ((found, 1, 0.0), (healthy, 1, prepared.window[0]), (inside, 0, 0.0))
+        ]
+        score = float(answer.scores[0])
+        percentile = None if self.healthy_scores is None else float((self.healthy_scores < score).mean() * 100)
+        return Detection(volume, own[0], own[1], own[2].data > 0.5, score, percentile)
+
+    def fit(self, healthy: Sequence[Scan], quantile: float = 0.99, brains: Sequence[Volume] | None = None) -> None:
+        """Learn from healthy scans: what the method's stages have to know, the threshold (a quantile of the maps'
+        voxels), and the scores that percentiles are of.
+
+        Raises:
+            InputError: no scans are given.
+        """
+        if not healthy:
+            raise InputError("calibration needs at least one healthy scan")
+        masks: Sequence[Volume | None] = brains if brains is not None else [None] * len(healthy)
+        exams = [self._examined(scan, brain)[2] for scan, brain in zip(healthy, masks, strict=True)]
+        self.method = self.method.fitted(self.setting, exams)
+        found = [self.detect(scan, brain) for scan, brain in zip(healthy, masks, strict=True)]
+        self.threshold = float(np.quantile(np.concatenate([d.map.data[d.inside] for d in found]), quantile))
+        self.healthy_scores = np.array([d.score for d in found])
+
+    def _examined(self, scan: Scan, brain: Volume | None) -> tuple[Volume, Prepared, Exam]:
+        volume = scan if isinstance(scan, Volume) else Volume.read(scan)
+        name = volume.provenance.get("source", "scan")
+        prepared = self.model.grid.prepare(volume)
+        values = torch.from_numpy(prepared.volume.data)[None, None]
+        counted = torch.from_numpy(prepared.mask)[None, None]
+        batch = VolumeBatch(values, counted, torch.zeros(1, dtype=torch.int64), [name]).to(self.model.device)
+        if brain is None:
+            inside = foreground_mask(prepared.volume.data) & prepared.mask
+        else:
+            inside = (brain.resample(like=prepared.volume, order=0).data > 0) & prepared.mask
+            if not inside.any():
+                raise InputError(f"the brain mask of {name} marks no voxel of the model's grid: check its affine")
+        return volume, prepared, Exam(batch, torch.from_numpy(inside)[None, None].to(self.model.device))

@@ -1,0 +1,1 @@
+"""Ways to make the healthy version of a scan."""
