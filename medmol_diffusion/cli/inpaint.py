@@ -7,17 +7,17 @@ from typing import Any
 
 from rich.markup import escape
 
-from medmol_diffusion.cli.inputs import load, readable
+from medmol_diffusion.cli.inputs import readable
 from medmol_diffusion.cli.output import console
 from medmol_diffusion.cli.parser import Verbs, add_model, add_reading, add_verb, at_least, there
 from medmol_diffusion.cli.sampling import (
+    Branch,
     add_asking,
     add_sampling,
+    branch,
     check_molecule_file,
     check_scan_model,
     guide,
-    molecule_model,
-    refuse,
     steering,
     write_molecules,
 )
@@ -75,13 +75,7 @@ def add(verbs: Verbs) -> None:
 
 
 def inpaint(options: argparse.Namespace) -> None:
-    model = load(options.model, options.device)
-    if isinstance(model, molecule_model()):
-        refuse(options, SCANS, "scans")
-        inpaint_molecules(model, options)
-    else:
-        refuse(options, MOLECULES, "molecules")
-        inpaint_scan(model, options)
+    branch(options, Branch("molecules", inpaint_molecules, MOLECULES), Branch("scans", inpaint_scan, SCANS))
 
 
 def inpaint_scan(model: Any, options: argparse.Namespace) -> None:

@@ -2,8 +2,8 @@
 
 import argparse
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,12 +188,33 @@ def check_scan_folder(path: str) -> None:
         raise InputError(f"-o {path}: scans are written to a folder, one .nii.gz each")
 
 
-def refuse(options: argparse.Namespace, unset: dict[str, Any], domain: str) -> None:
-    """Raises InputError where an option is given that is for the other domain: ``unset`` is name -> its value when
-    not given, for the options of that domain alone."""
-    for name, value in unset.items():
+@dataclass(frozen=True)
+class Branch:
+    """What a verb does with models of one domain.
+
+    Attributes:
+        domain: "molecules" or "scans".
+        run: the verb, given the model and its options.
+        own: the options of this domain alone, name -> what it is when not given.
+    """
+
+    domain: str
+    run: Callable[[Any, argparse.Namespace], None]
+    own: dict[str, Any]
+
+
+def branch(options: argparse.Namespace, molecules: Branch, scans: Branch) -> None:
+    """Run the branch of the model's domain.
+
+    Raises:
+        InputError: an option is given that is for the other domain.
+    """
+    model = load(options.model, options.device)
+    ours, theirs = (molecules, scans) if isinstance(model, molecule_model()) else (scans, molecules)
+    for name, value in theirs.own.items():
         if getattr(options, name) != value:
-            raise InputError(f"--{name.replace('_', '-')} is for {domain}, which {options.model} does not make")
+            raise InputError(f"--{name.replace('_', '-')} is for {theirs.domain}, which {options.model} does not make")
+    ours.run(model, options)
 
 
 def check_molecule_file(path: str) -> None:

@@ -8,17 +8,17 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from medmol_diffusion.cli.inputs import load, readable
+from medmol_diffusion.cli.inputs import readable
 from medmol_diffusion.cli.output import console
 from medmol_diffusion.cli.parser import Verbs, add_model, add_reading, add_verb, at_least, there
 from medmol_diffusion.cli.sampling import (
+    Branch,
     add_asking,
     add_sampling,
+    branch,
     check_molecule_file,
     check_scan_model,
     guide,
-    molecule_model,
-    refuse,
     steering,
     write_molecules,
 )
@@ -62,13 +62,7 @@ def vary(options: argparse.Namespace) -> None:
         from medmol_diffusion.molecules.properties import known
 
         known(options.objective)
-    model = load(options.model, options.device)
-    if isinstance(model, molecule_model()):
-        refuse(options, SCANS, "scans")
-        vary_molecules(model, options)
-    else:
-        refuse(options, MOLECULES, "molecules")
-        vary_scans(model, options)
+    branch(options, Branch("molecules", vary_molecules, MOLECULES), Branch("scans", vary_scans, SCANS))
 
 
 def vary_scans(model: Any, options: argparse.Namespace) -> None:
