@@ -170,7 +170,7 @@ def main() -> None:
         def generate(name: str, **question: Any) -> Outcome:
             with Bar(name, options.n, transient=True) as bar:
                 began = perf_counter()
-                scans = model.sample(options.n, options.steps, seed=options.seed, progress=bar.reach, **question)
+                scans = model.sample(options.n, steps=options.steps, seed=options.seed, progress=bar.reach, **question)
                 seconds = (perf_counter() - began) / options.n
             scores = judged(write(scans, out / name.replace(" ", "-")), real)
             return outcome(name, scans, asked, means, seconds=seconds, scores=scores)

@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--property", action="append", required=True, metavar="NAME=V1,V2,...")
     parser.add_argument("-n", type=int, default=100, help="molecules for every value")
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--sampler", default="ancestral")
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -86,7 +87,8 @@ def main() -> None:
 
     def sample(title: str, count: int, **asked: Any) -> dict[str, np.ndarray]:
         with Bar(title, count, transient=True) as bar:
-            made = model.sample(count, options.steps, seed=options.seed, progress=bar.reach, **asked)
+            how = {"steps": options.steps, "sampler": options.sampler, "seed": options.seed}
+            made = model.sample(count, progress=bar.reach, **how, **asked)
         return compute_columns(made, list(wanted))
 
     nothing = sample("asked nothing", max(map(len, wanted.values())))
