@@ -32,6 +32,14 @@ class BandAmplitudes(nn.Module):
             distance = distance + (ours - theirs).abs().flatten(1).mean(1) / LEVELS
         return distance
 
+    def layers(self, scans: Tensor) -> list[Tensor]:
+        """Amplitudes (B, 7, X / 2^l, Y / 2^l, Z / 2^l), rounded up, of levels l = 1, 2, 3 of scans (B, 1, X, Y, Z)."""
+        found = []
+        for _ in range(LEVELS):
+            scans, amplitudes = self._bands(scans)
+            found.append(amplitudes)
+        return found
+
     def _bands(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(block means, amplitudes of the high-pass bands)."""
         z, y, x_ = (size % 2 for size in reversed(x.shape[2:]))

@@ -25,6 +25,18 @@ def ms_ssim(a: Tensor, b: Tensor, scales: int = 3, data_range: float = 2.0) -> T
     return _ms_ssim(_moments(a, scales), _moments(b, scales), scales, data_range)
 
 
+def ssim_map(a: Tensor, b: Tensor, data_range: float = 2.0) -> Tensor:
+    """SSIM of the windows round every voxel of pairs of scans a, b (N, X, Y, Z), of the same shape (Wang et al. 2004,
+    eq. 13); windows as for `ms_ssim`, scans continued by their border."""
+    sides = (WINDOW // 2,) * 6
+    (x, mean_x, var_x), (y, mean_y, var_y) = (
+        _moments(F.pad(v[:, None].float(), sides, mode="replicate")[:, 0], 1)[0] for v in (a, b)
+    )
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    contrast = (2 * (_window(x * y) - mean_x * mean_y) + c2) / (var_x + var_y + c2)
+    return contrast * (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+
+
 def max_scales(shape: tuple[int, ...] | torch.Size, limit: int = 3) -> int:
     """How many scales MS-SSIM has room for, at most `limit`: the window must fit in the coarsest."""
     scales = 0
