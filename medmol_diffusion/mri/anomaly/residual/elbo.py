@@ -18,8 +18,8 @@ class BoundMap:
     $\tfrac12 \int_{low}^{high} E_\epsilon (\epsilon - \hat\epsilon)_i^2 \, d\gamma$, where i is a voxel (Kingma et al.
     2021, section 5, whose integral over the whole schedule is the diffusion term; Pinaya et al. 2022 take the band).
     The sum over voxels is the band's share of the term, the same on every schedule. Each of ``draws`` midpoints of
-    equal parts of the band has noise of its own. The healthy version is not looked at; the model is asked for the healthy,
-    without guidance, under which there is no bound.
+    equal parts of the band has noise of its own. The healthy version is not looked at; the model is asked for
+    the healthy, without guidance, under which there is no bound.
 
     The latents of an autoencoder lie in blocks of voxels: the nats of a latent are shared evenly by its block.
 

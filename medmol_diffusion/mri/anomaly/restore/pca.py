@@ -57,9 +57,8 @@ class PCA:
         variances, turn = (found[..., ::-1] for found in np.linalg.eigh(products))
         there = variances > RANK * max(float(variances[0]), np.finfo(np.float32).tiny)
         variances, turn = variances[there], turn[:, there]
-        count = (
-            1 + int(np.searchsorted(np.cumsum(variances) / variances.sum(), self.share - RANK)) if len(variances) else 0
-        )
+        explained = np.cumsum(variances) / variances.sum()
+        count = 1 + int((explained < self.share - RANK).sum())
         scaled = (turn[:, :count] / np.sqrt(variances[:count])).T.astype(np.float32)
         components = (scaled @ centred).reshape(-1, *mean.shape)
         return replace(self, template=template, mean=mean, components=components)

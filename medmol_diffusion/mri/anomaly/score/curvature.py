@@ -25,8 +25,8 @@ class Curvature:
 
     the statistic of DiffPath-1D (Heng, Thiery & Soh 2024, $\sqrt{\sum_t |\partial_t \epsilon_\theta|^2}$), divided by
     $\sqrt{n D}$, D the degrees of freedom, so that neither the steps nor the size of a scan set its scale. t in [0, 1]
-    is the time of the DDPM-linear schedule whatever the model's own is, cut to the levels that the model knows. The path
-    begins at alpha x, without noise: nothing is drawn but the latents of an autoencoder.
+    is the time of the DDPM-linear schedule whatever the model's own is, cut to the levels that the model knows. The
+    path begins at alpha x, without noise: nothing is drawn but the latents of an autoencoder.
 
     The statistic of what is not healthy may be higher or lower: the paper scores its density under a kernel estimate on
     healthy data, here Deviation(Curvature()) its distance from the healthy mean.
