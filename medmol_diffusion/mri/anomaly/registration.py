@@ -38,10 +38,10 @@ class Template:
 
     Attributes:
         kind: "none" leaves scans where they are. "moments" gives each head the centre and the covariance of the
-            template's. "similarity" (7 parameters) and "affine" (12) go on from there to the least difference of
-            intensities from the mean healthy scan.
+            template's. "affine" (12 parameters) goes on from there, and "similarity" (7) from the same centre and
+            volume, to the least difference of intensities from the mean of the healthy scans put in place by moments.
         centre, covariance: of the template's head, the means over the healthy ones.
-        image: the mean healthy scan.
+        image: that mean.
         head: where that is compared.
     """
 
@@ -72,14 +72,16 @@ class Template:
         if kind in ("similarity", "affine"):
             matrices = [template.place(scan, head) for scan, head in zip(scans, heads, strict=True)]
             moved = np.stack([pull(scan, matrix, -1.0) for scan, matrix in zip(scans, matrices, strict=True)])
-            template = cls(kind, centre, covariance, moved.mean(0), template.head)
         return template, moved
 
     def place(self, scan: np.ndarray, head: np.ndarray) -> np.ndarray:
         """[4, 4] from the template's voxels to those of the scan [X, Y, Z], whose head is the mask."""
         if self.kind == "none":
             return np.eye(4)
-        matrix = self._by_moments(*moments(head))
+        centre, covariance = moments(head)
+        if self.kind == "similarity":  # a stretch along one axis is none, and the refinement could not undo it
+            covariance = self.covariance * np.cbrt(np.linalg.det(covariance) / np.linalg.det(self.covariance))
+        matrix = self._by_moments(centre, covariance)
         return matrix if self.kind == "moments" else self._refined(scan, matrix)
 
     def restore(
