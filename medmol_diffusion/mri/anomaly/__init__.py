@@ -1,6 +1,7 @@
 """Anomaly detection by reconstruction error: restore -> residual -> postprocess -> calibrate -> score."""
 
 from medmol_diffusion.mri.anomaly.detector import AnomalyDetector, Detection
+from medmol_diffusion.mri.anomaly.ensemble import Ensemble
 from medmol_diffusion.mri.anomaly.exam import Exam
 from medmol_diffusion.mri.anomaly.method import Answer, Method, Restored
 from medmol_diffusion.mri.anomaly.registry import METHODS, method_named
@@ -11,6 +12,7 @@ __all__ = [
     "AnomalyDetector",
     "Answer",
     "Detection",
+    "Ensemble",
     "Exam",
     "Method",
     "Restored",

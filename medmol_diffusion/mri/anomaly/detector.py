@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.mri.anomaly.ensemble import Ensemble
 from medmol_diffusion.mri.anomaly.exam import Exam
 from medmol_diffusion.mri.anomaly.method import Method
 from medmol_diffusion.mri.anomaly.registry import method_named
@@ -53,7 +54,7 @@ class AnomalyDetector:
 
     Args:
         model: trained on healthy scans, or on scans of all kinds that it can be asked for.
-        method: a name in METHODS, or a Method.
+        method: a name in METHODS, a Method, or an Ensemble of several.
         seed: of the noise.
         healthy: of a model of covariates, what the healthy version of a scan is asked to be: {"lesion_load": 0}.
         guidance: scale of classifier-free guidance to that; 1 is the conditional model.
@@ -65,12 +66,12 @@ class AnomalyDetector:
     def __init__(
         self,
         model: VolumeDiffusion,
-        method: str | Method = "one_shot",
+        method: str | Method | Ensemble = "one_shot",
         seed: int = 0,
         healthy: Mapping[str, Value] | None = None,
         guidance: float = 1.0,
     ) -> None:
-        self.name = method if isinstance(method, str) else type(method.restore).__name__
+        self.name = method if isinstance(method, str) else type(getattr(method, "restore", method)).__name__
         self.method = method_named(method) if isinstance(method, str) else method
         if not isinstance(model, VolumeDiffusion):
             raise InputError(f"anomalies are found in scans: a {type(model).__name__} knows none")

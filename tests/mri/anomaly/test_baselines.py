@@ -218,7 +218,7 @@ def test_a_lesion_is_no_component_of_healthy_scans() -> None:
     assert maps[planted.inside[0, 0]].median() < 0.1
 
 
-@pytest.mark.parametrize("restore", [HealthyMean("moments"), PCA(0.5, "affine"), HealthyMean("none")])
+@pytest.mark.parametrize("restore", [HealthyMean("moments"), PCA(0.5, "moments"), HealthyMean("none")])
 def test_a_baseline_gives_a_scan_the_same_map_in_any_batch(restore: HealthyMean | PCA) -> None:
     setting = setting_of()
     method = Method(restore).fitted(setting, healthy_heads(3))
@@ -250,7 +250,7 @@ def test_an_autoencoder_restores_what_its_latents_can_say() -> None:
     torch.testing.assert_close(AutoencoderRestore(autoencoder)(setting, scans).scans, expected)
     latent = VolumeDiffusion([2, 2, 2], KLStage(autoencoder=autoencoder), network=UNet3D(2, 2, [8], 1)).eval()
     torch.testing.assert_close(AutoencoderRestore()(Setting(latent), scans).scans, expected)
-    with pytest.raises(InputError, match="no autoencoder"):
+    with pytest.raises(InputError, match="needs an autoencoder: take a model of"):
         AutoencoderRestore()(setting, scans)
     coarse = Setting(VolumeDiffusion([2, 2, 2], IdentityStage(), network=UNet3D(1, 1, [8], 1), spacing=2.0).eval())
     with pytest.raises(InputError, match="2 mm"):

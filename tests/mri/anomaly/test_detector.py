@@ -8,16 +8,18 @@ import torch
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import AnomalyDetector, HaarStage, UNet3D, Volume, VolumeDiffusion
-from medmol_diffusion.mri.anomaly import METHODS, Detection
+from medmol_diffusion.mri.anomaly import METHODS, Detection, Ensemble
 from medmol_diffusion.mri.evaluation import evaluate
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 
+OF_OTHER_MODELS = {"autoencoder"}
+LEARNERS = {"curvature", "ensemble", "ood", "pca", "zscore"}
 PNG = b"\x89PNG"
 
 
-def head(bright: tuple[int, int, int] | None = None) -> Volume:
+def head(bright: tuple[int, int, int] | None = None, seed: int = 0) -> Volume:
     """A smooth ball in noise, 2 mm voxels, in an orientation that is not the model's; with a bright spot if asked."""
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(seed)
     places = np.stack(np.meshgrid(*[np.arange(n) for n in (30, 26, 22)], indexing="ij"))
     centre = np.array([14.5, 12.5, 10.5]).reshape(3, 1, 1, 1)
     ball = ((places - centre) ** 2).sum(0) < 9**2
@@ -37,10 +39,13 @@ def model() -> VolumeDiffusion:
     return made.eval()
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(set(METHODS) - OF_OTHER_MODELS))
 def test_the_map_lies_on_the_scans_own_grid_and_finds_a_bright_spot(model: VolumeDiffusion, method: str) -> None:
     scan = head(bright=(12, 14, 9))
-    found = AnomalyDetector(model, method).detect(scan)
+    detector = AnomalyDetector(model, method)
+    if method in LEARNERS:
+        detector.fit([head(seed=1), head(seed=2)])
+    found = detector.detect(scan)
     assert found.map.same_grid(scan)
     assert found.restored.same_grid(scan)
     peak = np.unravel_index(int(found.map.data.argmax()), found.map.shape)
@@ -113,6 +118,27 @@ def test_evaluation_refuses_masks_on_another_grid_and_no_lesion_at_all() -> None
 def test_an_unknown_method_is_named(model: VolumeDiffusion) -> None:
     with pytest.raises(InputError, match="one_shot"):
         AnomalyDetector(model, "magic")
+
+
+@pytest.mark.parametrize("method", sorted(LEARNERS))
+def test_a_method_that_learns_asks_for_healthy_scans(model: VolumeDiffusion, method: str) -> None:
+    with pytest.raises(InputError, match="healthy scans: call fit, or give --healthy"):
+        AnomalyDetector(model, method).detect(head())
+
+
+@pytest.mark.parametrize("method", sorted(OF_OTHER_MODELS))
+def test_a_method_says_what_model_it_needs(model: VolumeDiffusion, method: str) -> None:
+    with pytest.raises(InputError, match="a model of"):
+        AnomalyDetector(model, method).detect(head())
+
+
+def test_an_ensemble_of_ones_own_is_a_method(model: VolumeDiffusion) -> None:
+    scan = head(bright=(12, 14, 9))
+    detector = AnomalyDetector(model, Ensemble((METHODS["smoothing"], METHODS["intensity"]), "harmonic"))
+    found = detector.detect(scan)
+    assert found.map.provenance["method"] == "Ensemble"
+    peak = np.unravel_index(int(found.map.data.argmax()), found.map.shape)
+    assert np.linalg.norm(np.array(peak) - (12.5, 14.5, 9.5)) < 4
 
 
 def test_pictures_are_png(model: VolumeDiffusion) -> None:

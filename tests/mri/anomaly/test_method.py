@@ -19,6 +19,7 @@ from medmol_diffusion.mri.anomaly.restore.one_shot import OneShot
 from medmol_diffusion.mri.anomaly.restore.partial import Partial
 from medmol_diffusion.mri.anomaly.score import TopShare
 
+OF_OTHER_MODELS = {"autoencoder"}
 SHAPE = [8, 8, 8]
 
 
@@ -159,7 +160,8 @@ def test_the_score_is_the_mean_of_the_highest_share() -> None:
 
 def test_every_method_has_a_name_and_an_answer() -> None:
     setting, scans, healthy = white(), exam(1), [exam(1, seed) for seed in (5, 6, 7)]
-    for method in METHODS.values():
+    for name in sorted(set(METHODS) - OF_OTHER_MODELS):
+        method = METHODS[name]
         answer = method.fitted(setting, healthy)(setting, scans)
         assert answer.maps.shape == answer.restored.shape == scans.data.shape
         assert answer.scores.shape == (1,)

@@ -26,7 +26,7 @@ class AutoencoderRestore:
         if found is None:
             if not isinstance(stage, KLStage):
                 raise InputError(
-                    "the model has no autoencoder for a first stage: give Method(AutoencoderRestore(autoencoder)) one"
+                    "the method needs an autoencoder: take a model of its latents, or Method(AutoencoderRestore(autoencoder))"
                 )
             found = stage.autoencoder
         if found.grid.spacing != setting.model.grid.spacing:

@@ -55,7 +55,7 @@ class PCA:
         for part in np.array_split(centred, -(-centred.shape[1] // 2**20), axis=1):
             products += part.astype(np.float64) @ part.T.astype(np.float64)
         variances, turn = (found[..., ::-1] for found in np.linalg.eigh(products))
-        there = variances > RANK * max(float(variances[0]), np.finfo(np.float32).tiny)
+        there = variances > max(RANK * float(variances[0]), float(np.finfo(np.float32).tiny))
         variances, turn = variances[there], turn[:, there]
         explained = np.cumsum(variances) / variances.sum()
         count = 1 + int((explained < self.share - RANK).sum())
