@@ -26,7 +26,8 @@ class AutoencoderRestore:
         if found is None:
             if not isinstance(stage, KLStage):
                 raise InputError(
-                    "the method needs an autoencoder: take a model of its latents, or Method(AutoencoderRestore(autoencoder))"
+                    "the method needs an autoencoder: take a model of latents, or give "
+                    "Method(AutoencoderRestore(autoencoder))"
                 )
             found = stage.autoencoder
         if found.grid.spacing != setting.model.grid.spacing:
