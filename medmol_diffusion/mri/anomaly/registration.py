@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 from medmol_diffusion.errors import InputError
 
 REGISTRATIONS = ("none", "moments", "similarity", "affine")
-POINTS = 20_000
+POINTS = 10_000
 """Of the template that are compared: more do not place a head any better."""
 BLURS = (1 / 4, 1 / 12)
 """Of both images, coarse first, as shares of the head's standard deviation."""
@@ -136,7 +136,7 @@ class Template:
                 moved = [start @ frame @ expm_frechet(generator, g, compute_expm=False) @ framed for g in basis]
                 return np.stack([(slope * way[:3]).sum(0) for way in moved], 1)
 
-            p = least_squares(apart, p, jacobian, loss="huber", f_scale=OUTLIER, max_nfev=40).x
+            p = least_squares(apart, p, jacobian, loss="huber", f_scale=OUTLIER, max_nfev=25).x
         return start @ frame @ expm(np.tensordot(p, basis, 1)) @ unframe
 
 
