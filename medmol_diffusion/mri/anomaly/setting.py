@@ -97,9 +97,9 @@ class Setting:
         """The model's task; raises InputError if it is of another kind."""
         if not isinstance(self.model.task, kind):
             has = "scans alone" if self.model.task is None else type(self.model.task).__name__
-            name = kind.__name__
+            needed = kind.__name__
             raise InputError(
-                f"the method needs a model of {name}, and this is one of {has}: train with model.task {name}"
+                f"the method needs a model of {needed}, this is one of {has}: train one with that model.task"
             )
         return self.model.task
 

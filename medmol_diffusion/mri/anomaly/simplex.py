@@ -1,7 +1,7 @@
 """Simplex noise: smooth random fields of many scales, on voxels."""
 
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import torch
@@ -11,9 +11,7 @@ from medmol_diffusion.core import Streams
 
 PERIOD = 256
 """Cells of the lattice after which its gradients repeat."""
-GRADIENTS = np.array([(a, b, 0.0) for a in (1, -1) for b in (1, -1)])[:, [[0, 1, 2], [2, 0, 1], [1, 2, 0]]].reshape(
-    -1, 3
-)
+GRADIENTS = np.array([g for g in product((-1.0, 0.0, 1.0), repeat=3) if g.count(0.0) == 1])
 """[12, 3] from the centre of a cube to the middles of its edges (Perlin 2002, Improving noise)."""
 REACH = 0.5
 """Squared distance from a corner at which its contribution ends. Gustavson's listing has 0.6, where the field jumps at
@@ -22,8 +20,8 @@ the faces of its simplices; 0.5, their height squared, is the largest without a 
 
 @dataclass(frozen=True)
 class Simplex:
-    r"""Fractal simplex noise (Perlin 2001; Wyatt et al. 2022): $\sum_o p^o n_o(2^o i / w)$ over octaves o = 0, 1, ... of
-    simplex noise n_o, brought to mean 0 and standard deviation 1 over the grid.
+    r"""Fractal simplex noise (Perlin 2001; Wyatt et al. 2022): $\sum_o p^o n_o(2^o i / w)$ over octaves o = 0, 1, ...
+    of simplex noise n_o, brought to mean 0 and standard deviation 1 over the grid.
 
     Every octave has gradients of its own and a place of its own in the lattice, drawn evenly, so that no voxel is
     special: simplex noise is zero at every corner of its lattice.

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from medmol_diffusion.core import Classifier, Denoiser, per_example, sample, stepper_named
+from medmol_diffusion.core import Classifier, Denoiser, sample, stepper_named
 from medmol_diffusion.core.guidance import LogProb
-from medmol_diffusion.core.schedule import alpha
+from medmol_diffusion.core.schedule import alpha, per_example
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.anomaly.exam import Exam
 from medmol_diffusion.mri.anomaly.method import Restored

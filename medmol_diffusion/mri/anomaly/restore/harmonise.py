@@ -3,21 +3,26 @@
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from medmol_diffusion.core import diffuse
+from medmol_diffusion.core.schedule import per_example
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.anomaly.exam import Exam
 from medmol_diffusion.mri.anomaly.method import Restored
 from medmol_diffusion.mri.anomaly.restore.smoothing import Smoothing
 from medmol_diffusion.mri.anomaly.setting import Setting
 
+TINY = 1e-6
+"""A difference that is none, of intensities in [-1, 1]."""
+
 
 @dataclass(frozen=True)
 class Harmonise:
-    r"""Noised to ``gamma`` and denoised; at the levels of ``blends`` what was restored replaces the scan only where they
-    differ (THOR, Bercea et al. 2024, Diffusion models with implicit guidance for medical anomaly detection).
+    r"""Noised to ``gamma`` and denoised; at the levels of ``blends`` the scan comes back where both are
+    alike (THOR, Bercea et al. 2024, Diffusion models with implicit guidance for medical anomaly detection).
 
     At such a level $\hat x$ is read off z and made a scan r. With v the scan and $m = \min(1, G |v - r| / c)$, G a blur
     and c a percentile of $G |v - r|$ inside, the blend $m r + (1 - m) v$ is noised again to that level, with the noise
@@ -61,20 +66,17 @@ class Harmonise:
                 x = setting.encoded(blended, state.known, streams).x
                 z = diffuse(x, eps, self._level(high, eps))
             steps = max(1, round(self.steps * (high - low) / (levels[0] - end)))
-            solver = setting.solver(
-                torch.linspace(high, low, steps + 1, dtype=torch.float64), self.sampler, state.known
-            )
+            gammas = torch.linspace(high, low, steps + 1, dtype=torch.float64)
+            solver = setting.solver(gammas, self.sampler, state.known)
             versions.append(setting.scans(solver.denoise(state.space, z, streams, state.known), state))
         return Restored(versions[-1], tuple(versions[:-1]))
 
     def blended(self, exam: Exam, restored: Tensor) -> Tensor:
         """m r + (1 - m) v."""
         apart = Smoothing(self.blur).blur((exam.data - restored).abs() * exam.inside)
-        top = [
-            torch.quantile(a[inside].double(), self.percentile / 100)
-            for a, inside in zip(apart, exam.inside, strict=True)
-        ]
-        scale = torch.stack(top).to(apart).clamp(min=torch.finfo(apart.dtype).tiny).view(-1, 1, 1, 1, 1)
+        parts = zip(apart.cpu().numpy(), exam.inside.cpu().numpy(), strict=True)
+        top = [max(float(np.percentile(a[inside], self.percentile)), TINY) for a, inside in parts]
+        scale = per_example(torch.tensor(top), apart)
         return torch.lerp(exam.data, restored, (apart / scale).clamp(max=1))
 
     def _level(self, gamma: float, like: Tensor) -> Tensor:

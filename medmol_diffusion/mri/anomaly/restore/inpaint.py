@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -31,8 +32,8 @@ class Inpaint:
     holds is drawn anew from the rest (AutoDDPM, Bercea et al. 2023, Mask, stitch, and re-sample). Voxels outside of the
     mask stay as they are, and a scan without any comes back as it was.
 
-    The map is weighted by the likelihood $\min(1, a / q)$: 1 in the mask, less in what was dilated. The paper divides by
-    a percentile of the scan itself, by which every scan has lesions.
+    The map is weighted by the likelihood $\min(1, a / q)$: 1 in the mask, less in what was dilated. The paper divides
+    by a percentile of the scan itself, by which every scan has lesions.
 
     A model of Inpainting draws from p(region | rest). One of scans alone holds the rest by RePaint, here from pure
     noise, so that nothing of the lesion is left in the region (Pinaya et al. 2022); the paper starts at t = 50 from the
@@ -76,7 +77,7 @@ class Inpaint:
         likely = self._first(setting)(setting, exam).maps / self.threshold
         region = self.grown((likely > 1) & exam.inside) & exam.batch.mask
         make = self._of_the_rest if isinstance(setting.model.task, Inpainting) else self._repainted
-        scans = remade(exam, region, setting.streams(exam), lambda *part: make(setting, *part))
+        scans = remade(exam, region, setting.streams(exam), partial(make, setting))
         return Restored(scans, weight=likely.clamp(max=1))
 
     def grown(self, region: Tensor) -> Tensor:

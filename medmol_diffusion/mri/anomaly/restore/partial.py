@@ -54,8 +54,6 @@ class Partial:
         if self.noise is None:
             return space.noise(state.x, streams)
         if space.localise(state.x).shape != exam.data.shape:
-            raise InputError(
-                "simplex noise is one of voxels, and the model diffuses latents: choose the method partial"
-            )
+            raise InputError("simplex noise is one of voxels and the model diffuses latents: choose the method partial")
         _, _, x, y, z = exam.data.shape
         return space.project(space.delocalise(self.noise((x, y, z), streams).to(state.x)))

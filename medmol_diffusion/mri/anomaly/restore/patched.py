@@ -1,6 +1,7 @@
 """patched: one box after the other is noised, in the clean context of the rest."""
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import torch
@@ -41,26 +42,32 @@ class Patched:
             raise InputError(f"boxes = {self.boxes} must be at least 1: how many along each axis")
 
     def __call__(self, setting: Setting, exam: Exam) -> Restored:
-        make = self._of_the_rest if isinstance(setting.model.task, Inpainting) else self._in_the_state
-        streams = setting.streams(exam)
-        found = exam.data.clone()
-        for box in self.cut(exam.inside):
-            made = remade(exam, box, streams, lambda *part: make(setting, *part))
-            found = torch.where(box, made, found)
-        return Restored(found)
+        restored = self._of_the_rest if isinstance(setting.model.task, Inpainting) else self._in_the_state
+        return Restored(restored(setting, exam, setting.streams(exam)))
 
-    def _of_the_rest(self, setting: Setting, exam: Exam, box: Tensor, streams: Streams) -> Tensor:
+    def _of_the_rest(self, setting: Setting, exam: Exam, streams: Streams) -> Tensor:
+        found = exam.data
+        for box in self.cut(exam.inside):
+            found = torch.where(box, remade(exam, box, streams, partial(self._box, setting)), found)
+        return found
+
+    def _box(self, setting: Setting, exam: Exam, box: Tensor, streams: Streams) -> Tensor:
         state = setting.concealed(exam, box, streams)
         solver = setting.solver(setting.gammas(self.gamma, 0), "ddim", state.known)
         return setting.scans(solver.vary(state.space, state.x, streams, state.known), state)
 
-    def _in_the_state(self, setting: Setting, exam: Exam, box: Tensor, streams: Streams) -> Tensor:
+    def _in_the_state(self, setting: Setting, exam: Exam, streams: Streams) -> Tensor:
         state = setting.state(exam, streams)
         solver = setting.solver(setting.gammas(self.gamma, 0), "ddim", state.known)
-        noisy = ~setting.model.first_stage.known(~box)
-        eps = state.space.restrict(state.space.noise(state.x, streams), noisy)
-        z = diffuse(state.x, eps, solver.gammas[0].to(eps.device).expand(len(eps)))
-        return setting.scans(solver.denoise(state.space, z, streams, state.known), state)
+        eps = state.space.noise(state.x, streams)
+        level = solver.gammas[0].to(eps.device).expand(len(eps))
+        found = exam.data
+        for box in self.cut(exam.inside):
+            noisy = ~setting.model.first_stage.known(~box)
+            z = diffuse(state.x, state.space.restrict(eps, noisy), level)
+            made = setting.scans(solver.denoise(state.space, z, streams, state.known), state)
+            found = torch.where(box, made, found)
+        return found
 
     def cut(self, inside: Tensor) -> list[Tensor]:
         """The boxes^3 parts, bool (B, 1, X, Y, Z), of the boxes round masks of that shape. Together they hold every
@@ -71,7 +78,5 @@ class Patched:
             along = whole.amax([a for a in (2, 3, 4) if a != axis], keepdim=True)
             place, length = along.cumsum(axis) - 1, along.sum(axis, keepdim=True)
             sides.append(place * self.boxes // length.clamp(min=1))
-        return [
-            whole & (sides[0] == i) & (sides[1] == j) & (sides[2] == k)
-            for i, j, k in product(range(self.boxes), repeat=3)
-        ]
+        x, y, z = sides
+        return [whole & (x == i) & (y == j) & (z == k) for i, j, k in product(range(self.boxes), repeat=3)]
