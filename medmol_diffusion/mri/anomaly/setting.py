@@ -97,10 +97,7 @@ class Setting:
         """The model's task; raises InputError if it is of another kind."""
         if not isinstance(self.model.task, kind):
             has = "scans alone" if self.model.task is None else type(self.model.task).__name__
-            needed = kind.__name__
-            raise InputError(
-                f"the method needs a model of {needed}, this is one of {has}: train one with that model.task"
-            )
+            raise InputError(f"the method needs a model of {kind.__name__}, and this is one of {has}: train such a one")
         return self.model.task
 
     def denoiser(self, known: Known) -> Denoiser:
