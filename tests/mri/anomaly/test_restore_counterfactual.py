@@ -54,8 +54,8 @@ def test_without_guidance_the_scan_comes_back_with_the_order_of_the_sampler(samp
     scans = drawn(gaussian())
     how = {"classifier": silent, "sampler": sampler}
     first, second, third = errors(Counterfactual, scans.data, setting, [20, 40, 80], **how)
-    assert first / second == pytest.approx(2**order, rel=0.3)
-    assert second / third == pytest.approx(2**order, rel=0.3)
+    assert first / second > 0.75 * 2**order
+    assert second / third > 0.75 * 2**order
     assert third < 0.05
 
 
@@ -66,10 +66,10 @@ def test_guided_by_covariates_a_scan_moves_by_the_shift_of_the_healthy(guidance:
     spread = gaussian().eigenvalues.view(1, 1, *SHAPE)
     shift = guidance * 0.15 * (1 - A * (spread / (A**2 * spread + S**2)).sqrt())
     exact = drawn(gaussian()).data + shift
-    coarse, fine = errors(Counterfactual, exact, asked(), [40, 160], guidance=guidance)
+    coarse, fine = errors(Counterfactual, exact, asked(), [30, 120], guidance=guidance)
     assert fine < 0.4 * coarse
     assert fine < 0.03
-    of_the_setting = errors(Counterfactual, exact, asked(guidance), [160], guidance=guidance)
+    of_the_setting = errors(Counterfactual, exact, asked(guidance), [120], guidance=guidance)
     assert of_the_setting == [fine]
 
 
@@ -90,7 +90,7 @@ def test_guided_by_a_classifier_the_flow_back_is_that_of_the_healthy() -> None:
     top = (scans.data - MEAN) * ((A**2 * own + S**2) / own).sqrt()
     exact = MEAN + mean + (variance / (A**2 * variance + S**2)).sqrt() * (top - A * mean)
     how = {"classifier": healthy, "classifier_scale": 1.0}
-    coarse, fine = errors(Counterfactual, exact, Setting(Exact(gaussian())), [40, 160], **how)
+    coarse, fine = errors(Counterfactual, exact, Setting(Exact(gaussian())), [30, 120], **how)
     assert fine < 0.4 * coarse
     assert fine < 0.03
     further = Counterfactual(GAMMA, 40, classifier=healthy, classifier_scale=3.0)
