@@ -10,7 +10,8 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import Inpainting
 from medmol_diffusion.mri.anomaly import METHODS, Method, Restored
 from medmol_diffusion.mri.anomaly.postprocess import Cleaned
-from medmol_diffusion.mri.anomaly.restore.inpaint import PARTIAL, Inpaint
+from medmol_diffusion.mri.anomaly.restore.inpaint import Inpaint
+from medmol_diffusion.mri.anomaly.restore.partial import Partial
 from tests.mri.anomaly.exact import MEAN, STD, certain, healthy, in_blob, scans
 
 FLAT = Method(lambda setting, exam: Restored(torch.full_like(exam.data, MEAN)), postprocess=Cleaned(1, 0.0))
@@ -21,8 +22,9 @@ FLAT = Method(lambda setting, exam: Restored(torch.full_like(exam.data, MEAN)), 
 def test_a_planted_blob_is_removed_and_the_rest_is_as_it_was(task: Inpainting | None) -> None:
     setting, sick = certain(task), scans(2, blob=0.8)
     restore = Inpaint(FLAT, quantile=0.9999, steps=15, resamples=2).fitted(setting, healthy())
-    found = restore(setting, sick)
     blob = in_blob(sick.data)
+    sick.data[~blob] = MEAN + (sick.data[~blob] - MEAN) / 2  # all of it nearer than the healthy
+    found = restore(setting, sick)
     assert (found.scans[blob] - MEAN).abs().max() < 8 * STD
     assert torch.equal(found.scans != sick.data, restore.grown(blob))
     assert found.weight is not None
@@ -39,9 +41,9 @@ def test_the_first_map_left_out_marks_the_blob(task: Inpainting | None) -> None:
 
 
 def test_the_threshold_is_the_quantile_of_the_healthy_scans_first_maps() -> None:
-    setting, exams = certain(), healthy()
-    fitted = Inpaint(quantile=0.9).fitted(setting, exams)
-    maps = [PARTIAL(setting, exam).maps.flatten().numpy() for exam in exams]
+    setting, exams, first = certain(), healthy(), Method(Partial(-0.65, steps=3, repeats=1))
+    fitted = Inpaint(first, quantile=0.9).fitted(setting, exams)
+    maps = [first(setting, exam).maps.flatten().numpy() for exam in exams]
     assert fitted.threshold == pytest.approx(np.quantile(np.concatenate(maps), 0.9))
     found = fitted(setting, exams[0])
     assert found.weight is not None

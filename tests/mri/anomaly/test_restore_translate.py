@@ -8,7 +8,7 @@ from torch import Tensor
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import Translation
-from medmol_diffusion.mri.anomaly import Exam, Setting
+from medmol_diffusion.mri.anomaly import METHODS, Exam, Setting
 from medmol_diffusion.mri.anomaly.method import Restore
 from medmol_diffusion.mri.anomaly.restore.counterfactual import Counterfactual
 from medmol_diffusion.mri.anomaly.restore.harmonise import Harmonise
@@ -18,6 +18,7 @@ from medmol_diffusion.mri.anomaly.restore.patched import Patched
 from medmol_diffusion.mri.anomaly.restore.translate import Translate
 from medmol_diffusion.mri.anomaly.simplex import Simplex
 from tests.mri.anomaly.exact import STD, certain, exam_of, scans
+from tests.mri.anomaly.test_method import white
 
 
 def translating() -> Setting:
@@ -80,3 +81,15 @@ def test_a_scan_is_restored_alike_alone_and_among_others_and_otherwise_by_anothe
     assert torch.equal(again, together)
     other = restore(replace(setting, seed=1), exam).scans
     assert torch.equal(other, together) == (name == "counterfactual")  # which draws nothing
+
+
+def test_the_methods_of_other_models_have_answers_of_them() -> None:
+    asked = replace(white({"age": None}), healthy={"age": 0.0})
+    covariates = asked.model.known_covariates()
+    covariates.mean.fill_(0.0)
+    covariates.std.fill_(1.0)
+    for name, setting, exam in (("counterfactual", asked, scans(2)), ("translate", translating(), pairs())):
+        answer = METHODS[name](setting, exam)
+        assert answer.maps.shape == answer.restored.shape == exam.data.shape
+        assert answer.maps.min() >= 0
+        assert answer.scores.shape == (2,)
