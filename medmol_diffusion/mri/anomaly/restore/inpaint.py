@@ -20,6 +20,8 @@ from medmol_diffusion.mri.anomaly.restore.region import remade
 from medmol_diffusion.mri.anomaly.setting import Setting
 from medmol_diffusion.mri.tasks.inpainting import Inpainting
 
+TINY = 1e-6
+"""A map that is 0, of intensities in [-1, 1]."""
 PARTIAL = Method(Partial(gamma=-0.65))
 """The first map of a model of scans alone; -0.65 is t = 200 of 1000."""
 PATCHED = Method(Patched())
@@ -68,8 +70,8 @@ class Inpaint:
     def fitted(self, setting: Setting, healthy: Sequence[Exam]) -> Self:
         first = self._first(setting).fitted(setting, healthy)
         values = [first(setting, exam).maps[exam.inside].cpu().numpy() for exam in healthy]
-        threshold = float(np.quantile(np.concatenate(values), self.quantile))
-        return replace(self, first=first, threshold=max(threshold, np.finfo(np.float32).tiny))
+        threshold = max(float(np.quantile(np.concatenate(values), self.quantile)), TINY)
+        return replace(self, first=first, threshold=threshold)
 
     def __call__(self, setting: Setting, exam: Exam) -> Restored:
         if self.threshold is None:
