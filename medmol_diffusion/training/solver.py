@@ -61,7 +61,11 @@ class Solver:
 
     def sample(self, space: Space, like: Tensor, streams: Randomness, condition: Any = None) -> Tensor:
         """x_hat of pure noise; ``like`` has the dtype and the device of a state."""
-        z = sample(self.denoiser, self.stepper, self.gammas, space, space.noise(like, streams), streams, condition)
+        return self.denoise(space, space.noise(like, streams), streams, condition)
+
+    def denoise(self, space: Space, z: Tensor, streams: Randomness, condition: Any = None) -> Tensor:
+        """x_hat of a state at gammas[0]."""
+        z = sample(self.denoiser, self.stepper, self.gammas, space, z, streams, condition)
         return self.x_hat(z, space, condition)
 
     def vary(self, space: Space, x: Tensor, streams: Randomness, condition: Any = None) -> Tensor:

@@ -28,7 +28,10 @@ class Exam:
 
     def repeated(self, count: int) -> "Exam":
         """Every scan ``count`` times: all of them, then all of them again."""
-        rows = torch.arange(len(self)).repeat(count)
+        return self.take(torch.arange(len(self)).repeat(count))
+
+    def take(self, rows: Tensor) -> "Exam":
+        """Some of the scans."""
         return Exam(self.batch.take(rows), self.inside[rows.to(self.inside.device)])
 
     @classmethod

@@ -3,22 +3,39 @@
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.anomaly.ensemble import Ensemble
 from medmol_diffusion.mri.anomaly.method import Method
-from medmol_diffusion.mri.anomaly.residual import BoundMap
+from medmol_diffusion.mri.anomaly.postprocess import Cleaned
+from medmol_diffusion.mri.anomaly.residual import BoundMap, l1, l2
 from medmol_diffusion.mri.anomaly.restore.autoencoder import AutoencoderRestore
 from medmol_diffusion.mri.anomaly.restore.black import Black
+from medmol_diffusion.mri.anomaly.restore.counterfactual import Counterfactual
+from medmol_diffusion.mri.anomaly.restore.harmonise import Harmonise
 from medmol_diffusion.mri.anomaly.restore.healthy_mean import HealthyMean
+from medmol_diffusion.mri.anomaly.restore.inpaint import Inpaint
 from medmol_diffusion.mri.anomaly.restore.one_shot import OneShot
 from medmol_diffusion.mri.anomaly.restore.partial import Partial
+from medmol_diffusion.mri.anomaly.restore.patched import Patched
 from medmol_diffusion.mri.anomaly.restore.pca import PCA
 from medmol_diffusion.mri.anomaly.restore.smoothing import Smoothing
+from medmol_diffusion.mri.anomaly.restore.translate import Translate
 from medmol_diffusion.mri.anomaly.score import Bound, Curvature, Deviation, MultiStart
+from medmol_diffusion.mri.anomaly.simplex import Simplex
+
+UNCLEANED = Cleaned(median=1, rim=0.0)
+"""The map as it is, of what is looked at."""
 
 STARTS = (-2.16, -0.09, 1.42, 2.46, 3.63, 5.70)
 """t = 100, 250, 400, 500, 600 and 750 of 1000."""
 
 METHODS: dict[str, Method | Ensemble] = {
     "one_shot": Method(OneShot()),
-    "partial": Method(Partial()),
+    "one_shot_mean": Method(OneShot((-0.09, 2.46, 5.7))),
+    "patched": Method(Patched()),
+    "partial": Method(Partial(), l2),
+    "partial_simplex": Method(Partial(noise=Simplex()), l2),
+    "counterfactual": Method(Counterfactual(), l1, UNCLEANED),
+    "inpaint": Method(Inpaint(), l1, UNCLEANED),
+    "harmonise": Method(Harmonise()),
+    "translate": Method(Translate()),
     "elbo": Method(OneShot(), BoundMap(), score=Bound()),
     "ood": Method(OneShot(), score=MultiStart(tuple(Partial(gamma, 10, "plms", 1) for gamma in STARTS))),
     "curvature": Method(OneShot(), score=Deviation(Curvature())),

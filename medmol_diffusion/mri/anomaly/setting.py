@@ -3,19 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core import ClassifierFree, Denoiser, Space, Stepper, Streams, stepper_named
+from medmol_diffusion.core import ClassifierFree, Denoiser, Space, Stepper, Streams, grid, stepper_named
+from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.anomaly.exam import Exam
 from medmol_diffusion.mri.covariates import Value
 from medmol_diffusion.mri.known import Known
 from medmol_diffusion.mri.model import VolumeDiffusion
+from medmol_diffusion.mri.tasks.inpainting import Inpainting
+from medmol_diffusion.mri.tasks.task import Task
 from medmol_diffusion.training.solver import Solver
 
 SCANS = 1_000_000
 """More than a data set has: the repeats of scan i draw as scans i + SCANS, i + 2 SCANS, ... would."""
+Kind = TypeVar("Kind", bound=Task)
 
 
 @dataclass(frozen=True)
@@ -53,18 +58,47 @@ class Setting:
         return Streams(self.seed, index + repeat * SCANS)
 
     def state(self, exam: Exam, streams: Streams) -> State:
-        """The scans as the model diffuses them, told that they are healthy."""
-        known = self.known(exam, streams)
+        """The scans as the model diffuses them, told that they are healthy.
+
+        Raises:
+            InputError: a model of Inpainting, which knows regions of scans and no whole ones.
+        """
+        if isinstance(self.model.task, Inpainting):
+            raise InputError("the model makes regions of scans, not whole ones: choose the method patched or inpaint")
+        return self.encoded(exam, self.known(exam, streams), streams)
+
+    def encoded(self, exam: Exam, known: Known, streams: Streams) -> State:
+        """The scans as the model diffuses them, told what is known."""
         space, x = self.model.first_stage.encode(known.of(exam.batch), known.guess, streams)
         return State(space, x, known)
 
     def known(self, exam: Exam, streams: Streams) -> Known:
         """What the model is told of the scans."""
-        known = self.model.known(exam.batch, streams)
+        return self.asked(self.model.known(exam.batch, streams))
+
+    def asked(self, known: Known) -> Known:
+        """What is known of scans, and that they are healthy."""
         if not self.healthy and self.model.covariates is None:
             return known
         asked = self.model.known_covariates()
-        return known.asked(asked.encode(asked.asked(len(exam), self.healthy).to(self.model.device)))
+        return known.asked(asked.encode(asked.asked(len(known.guess), self.healthy).to(self.model.device)))
+
+    def concealed(self, exam: Exam, region: Tensor, streams: Streams) -> State:
+        """The boxes round regions, bool (B, 1, X, Y, Z), as a model of Inpainting diffuses them: the rest is given.
+
+        Raises:
+            InputError: a model of something else, or a part of a region that touches no known voxel.
+        """
+        batch, task = exam.batch, self.task(Inpainting)
+        known = self.asked(self.model.given(task.conceal(batch.data, region, batch.mask), batch.mask))
+        return self.encoded(exam, known, streams)
+
+    def task(self, kind: type[Kind]) -> Kind:
+        """The model's task; raises InputError if it is of another kind."""
+        if not isinstance(self.model.task, kind):
+            has = "scans alone" if self.model.task is None else type(self.model.task).__name__
+            raise InputError(f"the method needs a model of {kind.__name__}, and this is one of {has}: train such a one")
+        return self.model.task
 
     def denoiser(self, known: Known) -> Denoiser:
         """The model's, guided to the healthy."""
@@ -80,6 +114,12 @@ class Setting:
     def gammas(self, gamma: float, steps: int) -> Tensor:
         """[steps + 1] from ``gamma`` to the clean end of the schedule, uniform in gamma; with no step, gamma alone."""
         return torch.linspace(gamma, float(self.model.schedule.gamma_0), steps + 1, dtype=torch.float64)
+
+    def from_noise(self, steps: int) -> Tensor:
+        """[steps + 1] gammas from pure noise to the clean end, uniform in t; with no step, that of pure noise alone."""
+        if not steps:
+            return torch.tensor([self.model.schedule.gamma_1], dtype=torch.float64)
+        return grid(self.model.schedule, steps)
 
     def scans(self, x_hat: Tensor, state: State) -> Tensor:
         """Scans (B, 1, X, Y, Z) of denoised states, in [-1, 1]."""

@@ -12,8 +12,8 @@ from medmol_diffusion.mri.anomaly import METHODS, Detection, Ensemble
 from medmol_diffusion.mri.evaluation import evaluate
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 
-OF_OTHER_MODELS = {"autoencoder"}
-LEARNERS = {"curvature", "ensemble", "ood", "pca", "zscore"}
+OF_OTHER_MODELS = {"autoencoder", "counterfactual", "translate"}
+LEARNERS = {"curvature", "ensemble", "inpaint", "ood", "pca", "zscore"}
 PNG = b"\x89PNG"
 
 

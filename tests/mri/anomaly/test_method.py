@@ -19,7 +19,7 @@ from medmol_diffusion.mri.anomaly.restore.one_shot import OneShot
 from medmol_diffusion.mri.anomaly.restore.partial import Partial
 from medmol_diffusion.mri.anomaly.score import TopShare
 
-OF_OTHER_MODELS = {"autoencoder"}
+OF_OTHER_MODELS = {"autoencoder", "counterfactual", "translate"}
 SHAPE = [8, 8, 8]
 
 

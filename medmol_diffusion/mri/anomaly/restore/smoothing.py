@@ -26,5 +26,5 @@ class Smoothing:
         kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=v.device) / self.sigma) ** 2)
         for shape in ((1, 1, -1, 1, 1), (1, 1, 1, -1, 1), (1, 1, 1, 1, -1)):
             padding = tuple(radius if size == -1 else 0 for size in shape[2:])
-            v = torch.nn.functional.conv3d(v, kernel.reshape(shape), padding=padding)
+            v = torch.nn.functional.conv3d(v, kernel.to(v).reshape(shape), padding=padding)
         return v
