@@ -73,7 +73,7 @@ def _paint_cavity(canvas: Canvas, frame: Frame, rng: np.random.Generator, head: 
     wedge = np.minimum(wedge, length + 8.0 - along)
     depth = _with_middle(np.minimum(wedge, tissue), frame, outer.tolist())
     share = canvas.paint(depth, "lesion", 0.9)
-    canvas.paint(depth - 1.5, "cavity")
+    canvas.paint(_with_middle(np.minimum(wedge - 1.5, tissue), frame, outer.tolist()), "cavity")
     return share > 0.45
 
 
