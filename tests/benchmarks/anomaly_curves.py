@@ -124,10 +124,20 @@ def draw(points: Sequence[Point], file: Path, title: str) -> None:
                 style = {"color": colours(number % 20), "marker": "o", "markersize": 4, "linewidth": 1.5}
                 style |= {"linestyle": "none" if named else "--" if method in BASELINES else "-"}
                 bars = np.nan_to_num([middle - low, high - middle]).clip(0)
-                panel.errorbar(at, middle, bars, label=method, elinewidth=0.7, **style)
+                # Dark and bright lesions are two curves.
+                for sign in (-1, 1) if key == "contrast" else (0,):
+                    chosen = np.array([not sign or sign * p.value > 0 for p in own])
+                    label = method if sign != 1 or not any(p.value < 0 for p in own) else None
+                    panel.errorbar(
+                        np.asarray(at)[chosen], middle[chosen], bars[:, chosen], label=label, elinewidth=0.7, **style
+                    )
                 if named:
                     panel.set_xticks(range(len(own)), [str(p.value).replace("_", " ") for p in own])
-            panel.set_xscale("log" if key == "ml" else "linear")
+            if key == "ml":
+                volumes = sorted({p.value for p in points if p.key == key})
+                panel.set_xscale("log")
+                panel.set_xticks(volumes, [f"{ml:g}" for ml in volumes])
+                panel.minorticks_off()
             panel.set_xlabel({"ml": "volume, ml", "contrast": "contrast; the scan's range is 2"}.get(key, key))
             panel.spines[["top", "right"]].set_visible(False)
         row[0].set_ylabel(words)
