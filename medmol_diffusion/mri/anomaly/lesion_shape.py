@@ -16,6 +16,11 @@ from medmol_diffusion.mri.volume import Volume
 
 POINTS = 4
 """Along each axis of a voxel, at which a shape is looked up: shares come in steps of 1/64."""
+MANY = 2**24
+"""Points above which there are half as many along each axis: whole masks are as large as the head."""
+NEAR = 0.1
+"""The share of shapes, those nearest in volume, that a lesion of a given volume is drawn from; FEWEST at least."""
+FEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -107,15 +112,16 @@ class LesionShape:
         high = np.minimum(np.ceil(reached.max(0) + margin) + 1, scan.shape).astype(int)
         if (high <= low).any():
             return out
-        size = (high - low) * POINTS
-        # Point p of an axis lies at voxel low + (p + 1/2) / POINTS - 1/2.
-        fine = np.diag([1 / POINTS] * 3 + [1.0])
-        fine[:3, 3] = low + (0.5 / POINTS - 0.5)
+        x, y, z = high - low
+        points = POINTS if x * y * z * POINTS**3 <= MANY else POINTS // 2
+        size = (high - low) * points
+        # Point p of an axis lies at voxel low + (p + 1/2) / points - 1/2.
+        fine = np.diag([1 / points] * 3 + [1.0])
+        fine[:3, 3] = low + (0.5 / points - 0.5)
         lookup = np.linalg.inv(to_scan) @ fine
         mask = self.mask.astype(np.float32)
         found = affine_transform(mask, lookup[:3, :3], lookup[:3, 3], tuple(size), order=0, mode="grid-constant")
-        x, y, z = high - low
-        share = found.reshape(x, POINTS, y, POINTS, z, POINTS).mean((1, 3, 5))
+        share = found.reshape(x, points, y, points, z, points).mean((1, 3, 5))
         if edge:
             share = gaussian_filter(share, edge / np.asarray(scan.spacing), mode="constant")
         out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = share
@@ -144,6 +150,15 @@ def blob(ml: float, rng: np.random.Generator, size: int = 32) -> LesionShape:
     (box,) = find_objects(largest.astype(int))
     made = LesionShape("blob", largest[box], np.diag([spacing, spacing, spacing, 1.0]))
     return made.of_volume(ml)
+
+
+def drawn(shapes: Sequence[LesionShape], ml: float | None, rng: np.random.Generator) -> LesionShape:
+    """One of them, in its own volume; or one of those nearest in volume (NEAR), scaled to ``ml``: a speck has no form
+    that could be blown up."""
+    if ml is None:
+        return shapes[int(rng.integers(len(shapes)))]
+    nearest = sorted(shapes, key=lambda shape: abs(np.log(shape.ml / ml)))[: max(FEWEST, round(NEAR * len(shapes)))]
+    return nearest[int(rng.integers(len(nearest)))].of_volume(ml)
 
 
 def read_shapes(folder: str | Path, least: float = 0.05, whole: bool = False, home: Home = MNI) -> list[LesionShape]:

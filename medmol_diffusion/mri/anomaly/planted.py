@@ -7,7 +7,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.anomaly.lesion_shape import LesionShape, blob
+from medmol_diffusion.mri.anomaly.lesion_shape import LesionShape, blob, drawn
 from medmol_diffusion.mri.transforms import UPPER, normalise, window
 from medmol_diffusion.mri.volume import Volume
 
@@ -86,7 +86,8 @@ def plant(
         ml: volume of each lesion, before what lies outside of ``within`` is cut off; None keeps each shape's own, and
             is 1 ml for blobs.
         contrast: c, above 0 for bright lesions and below for dark ones; the scan's range is 2.
-        shapes: drawn from, each as likely; smooth random blobs where none are given.
+        shapes: drawn from, each as likely, or of a given volume those of about that volume; smooth random blobs where
+            none are given.
         count: how many lesions; none overlaps another.
         reference: a mask of what the contrast is relative to, such as white matter; None for what is there.
         edge: mm, the standard deviation of the blur of the lesion's edge.
@@ -108,8 +109,7 @@ def plant(
     smooth = None if level is None else _smooth(scan, room)
     data, truth, done = scan.data.copy(), np.zeros(scan.shape, dtype=bool), []
     for _ in range(count):
-        shape = shapes[int(rng.integers(len(shapes)))] if shapes else blob(1.0 if ml is None else ml, rng)
-        shape = shape if ml is None else shape.of_volume(ml)
+        shape = drawn(shapes, ml, rng) if shapes else blob(1.0 if ml is None else ml, rng)
         share, inside = _placed(shape, scan, room, rng, edge, fit)
         change = contrast * (high - low) / 2
         if level is not None and smooth is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import Volume
-from medmol_diffusion.mri.anomaly.lesion_shape import Home, LesionShape, blob, read_shapes
+from medmol_diffusion.mri.anomaly.lesion_shape import Home, LesionShape, blob, drawn, read_shapes
 from medmol_diffusion.mri.anomaly.planted import plant
 
 AFFINE = np.array([[-2.0, 0, 0, 40], [0, 0, 1.5, -30], [0, 2.0, 0, -36], [0, 0, 0, 1]])
@@ -147,6 +147,14 @@ def test_components_of_masks_are_shapes(tmp_path: Path) -> None:
     assert made.lesions[0].ml == pytest.approx(1.5, rel=0.05)
     with pytest.raises(InputError, match="no mask with a lesion of 5"):
         read_shapes(tmp_path, least=5.0)
+
+
+def test_a_lesion_of_a_volume_has_the_form_of_one_about_as_large() -> None:
+    shapes = [LesionShape(f"{n}", np.ones((n, n, n), dtype=bool), np.eye(4)) for n in range(2, 30)]
+    names = {drawn(shapes, 8.0, np.random.default_rng(seed)).name for seed in range(30)}
+    assert names == {"18", "19", "20", "21", "22"}
+    assert drawn(shapes, 8.0, np.random.default_rng(0)).ml == pytest.approx(8.0)
+    assert len({drawn(shapes, None, np.random.default_rng(seed)).name for seed in range(30)}) > 10
 
 
 def test_a_whole_mask_lies_in_the_brain_where_it_lay_at_home(tmp_path: Path) -> None:
