@@ -61,19 +61,21 @@ def _paint_cavity(canvas: Canvas, frame: Frame, rng: np.random.Generator, head: 
     """
     tissue = np.minimum(head.pia, 1.0 - head.ventricle)
     weight = np.where((canvas.labels == LABEL["grey"]) & (head.z > -10) & (head.cerebrum > 0), 1.0, 0.0)
-    outer = np.array(_seat(frame, rng, weight, "cavities"))
+    centre = _seat(frame, rng, weight, "cavities")
+    outer = np.array(centre)
     length = max(rng.uniform(16.0, 30.0), 1.5 * frame.spacing)
     half = float(np.radians(rng.uniform(22.0, 35.0)))
     axis = outer / np.linalg.norm(outer)  # the middle of the cerebrum is the origin
-    apex, ux, uy, uz = (outer - length * axis).tolist(), *axis.tolist()
+    apex: list[float] = (outer - length * axis).tolist()
+    ux, uy, uz = (float(u) for u in axis)
     dx, dy, dz = (a - c for a, c in zip((frame.x, frame.y, frame.z), apex, strict=True))
     along = dx * ux + dy * uy + dz * uz
     across = np.sqrt(np.maximum(dx**2 + dy**2 + dz**2 - along**2, 0))
     wedge = (along * float(np.tan(half)) - across) * float(np.cos(half)) + 2.0 * np.clip(frame.field(rng, 12.0), -1, 1)
     wedge = np.minimum(wedge, length + 8.0 - along)
-    depth = _with_middle(np.minimum(wedge, tissue), frame, outer.tolist())
+    depth = _with_middle(np.minimum(wedge, tissue), frame, centre)
     share = canvas.paint(depth, "lesion", 0.9)
-    canvas.paint(_with_middle(np.minimum(wedge - 1.5, tissue), frame, outer.tolist()), "cavity")
+    canvas.paint(_with_middle(np.minimum(wedge - 1.5, tissue), frame, centre), "cavity")
     return share > 0.45
 
 
