@@ -93,8 +93,13 @@ def weighted_error(
     weighting: Weighting,
     gamma_derivative: Tensor | None = None,
     part: Tensor | None = None,
+    kept: Tensor | None = None,
 ) -> Tensor:
     """Weighted squared error per element, of the state's shape: weighting(...) * (target - output)^2, on the space.
+
+    Where ``kept`` is false the truth is not known, and x - x_hat is taken to be 0 there. x - x_hat is the error times
+    x_scale, eps - eps_hat the error times eps_scale, and these two differ by one factor for each example: with
+    c^2 = x_scale^2 + eps_scale^2, which is nowhere 0, the error becomes restrict(c error, kept) / c.
 
     Args:
         prediction: what is weighed.
@@ -102,12 +107,17 @@ def weighted_error(
         weighting: of the squared error.
         gamma_derivative: [B] d gamma / du of the levels; one when left out, as if they were uniform in gamma.
         part: bool, of a localised state's shape: only the error there counts (Space.restrict).
+        kept: bool, of a localised state's shape: where x counts.
     """
     gamma = prediction.gamma
     density = torch.ones_like(gamma) if gamma_derivative is None else gamma_derivative
-    factor = weighting(gamma, density, prediction.eps_scale(), prediction.x_scale())
+    eps_scale, x_scale = prediction.eps_scale(), prediction.x_scale()
+    space, error = prediction.space, prediction.error(x, eps)
+    if kept is not None:
+        scale = torch.hypot(eps_scale, x_scale)
+        error = space.restrict(scale * error, kept) / scale
     # Projected before it is squared: what the network says outside the space is never seen again, so it costs nothing.
-    space, error = prediction.space, factor.sqrt() * prediction.error(x, eps)
+    error = weighting(gamma, density, eps_scale, x_scale).sqrt() * error
     return (space.project(error) if part is None else space.restrict(error, part)).square()
 
 
@@ -141,13 +151,14 @@ def denoising_loss(
     generator: Randomness,
     condition: Any = None,
     part: Tensor | None = None,
+    kept: Tensor | None = None,
 ) -> Tensor:
-    """[B] weighted squared error per degree of freedom, plus the weighting's offset; of ``part`` alone if given, a mask
-    of places (weighted_error)."""
+    """[B] weighted squared error per degree of freedom, plus the weighting's offset; of ``part`` alone, and of the x
+    that are ``kept``, if given: masks of places (weighted_error)."""
     if denoiser.needs_signal:
         check_zero_snr(denoiser, levels.schedule.gamma_1)
     prediction, eps, gamma_derivative = draw(denoiser, levels, space, x, generator, condition)
-    loss = error_per_dim(prediction, x, eps, weighting, gamma_derivative, part)
+    loss = error_per_dim(prediction, x, eps, weighting, gamma_derivative, part, kept)
     return loss + schedule_loss(levels, prediction, x, eps, gamma_derivative)
 
 
@@ -201,13 +212,19 @@ def error_per_dim(
     weighting: Weighting,
     gamma_derivative: Tensor | None = None,
     part: Tensor | None = None,
+    kept: Tensor | None = None,
 ) -> Tensor:
     """[B] weighted squared error per degree of freedom, plus the weighting's offset. Args: as for weighted_error.
 
     A part counts as so many degrees of freedom as it has its share of the places, padding included: where each place
-    is equally likely to be in the part, the mean over parts is the figure of the whole.
+    is equally likely to be in the part, the mean over parts is the figure of the whole. A place that is not kept, which
+    must be one of the space's, is a degree of freedom less.
     """
     space = prediction.space
-    dim = space.dim() if part is None else space.dim() * part.flatten(1).double().mean(1)
-    error = space.sum(weighted_error(prediction, x, eps, weighting, gamma_derivative, part)) / dim.to(x)
+    dim = space.dim()
+    if kept is not None:
+        dim = (dim - (~kept).flatten(1).sum(1)).clamp(min=1)
+    if part is not None:
+        dim = dim * part.flatten(1).double().mean(1)
+    error = space.sum(weighted_error(prediction, x, eps, weighting, gamma_derivative, part, kept)) / dim.to(x)
     return error + weighting.offset(prediction.gamma).to(error)

@@ -20,7 +20,8 @@ from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 
 if TYPE_CHECKING:
-    from medmol_diffusion.mri.data import PhantomData, VolumeData
+    from medmol_diffusion.mri.data import VolumeData
+    from medmol_diffusion.mri.phantom_data import PhantomData
 
 __all__ = [
     "GAN",
@@ -44,7 +45,7 @@ __all__ = [
     "VolumeDiffusion",
 ]
 
-_LATER = {"PhantomData": "data", "VolumeData": "data"}
+_LATER = {"PhantomData": "phantom_data", "VolumeData": "data"}
 """What is loaded when somebody asks for it, and where it lies: data alone need Lightning."""
 
 

@@ -23,6 +23,8 @@ class VolumeBatch:
         wanted: (B, 1, X, Y, Z) bool, the counted voxels that are not given; None for all of them.
         tokens: (B, L, D) a sequence of embeddings of each scan, of its report for example; None where none has any.
         token_mask: (B, L) bool, which of them are there.
+        excluded: (B, 1, X, Y, Z) bool, counted voxels that a model is not to learn from, lesions for example; None for
+            none.
     """
 
     data: Tensor
@@ -34,6 +36,12 @@ class VolumeBatch:
     wanted: Tensor | None = None
     tokens: Tensor | None = None
     token_mask: Tensor | None = None
+    excluded: Tensor | None = None
+
+    @property
+    def kept(self) -> Tensor:
+        """(B, 1, X, Y, Z) bool, all but what is excluded."""
+        return torch.ones_like(self.mask) if self.excluded is None else ~self.excluded
 
     def to(self, device: torch.device | str, **options: Any) -> "VolumeBatch":
         data, mask, index = (tensor.to(device, **options) for tensor in (self.data, self.mask, self.index))
@@ -50,7 +58,7 @@ class VolumeBatch:
         return VolumeBatch(self.data[rows], self.mask[rows], self.index[rows], names, covariates, images, **there)
 
     def _optional(self) -> dict[str, Tensor]:
-        every = {"wanted": self.wanted, "tokens": self.tokens, "token_mask": self.token_mask}
+        every = {"wanted": self.wanted, "tokens": self.tokens, "token_mask": self.token_mask, "excluded": self.excluded}
         return {name: value for name, value in every.items() if value is not None}
 
     def __len__(self) -> int:

@@ -1,10 +1,9 @@
 """Scans for training: read once, put on one grid, split by subject, served in batches that any worker count repeats."""
 
-import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -21,19 +20,22 @@ from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.bids import subject_of
 from medmol_diffusion.mri.formats.files import find_scans, read_scans
 from medmol_diffusion.mri.partners import Partners
-from medmol_diffusion.mri.phantom import Contrast, Phantom, head_phantom
 from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.mri.table import Row, Table, find_table, summary_of
 from medmol_diffusion.mri.tokens import find_tokens, padded
 from medmol_diffusion.mri.transforms import LOWER, UPPER, Augmentation, Grid, Prepared
 from medmol_diffusion.mri.volume import Volume
 
+MARKED = 0.1
+"""The share of a voxel that a mask must fill for it to be left out: an edge that is partly lesion is not healthy."""
+
 
 @dataclass
 class Scans:
     """Prepared scans in memory: bin numbers (N, X, Y, Z) uint8 or uint16, boxes (N, 3, 2), what they are called, and
     what a table knows of each (``covariates``) and of each subject (``participants``); ``images``: name -> bin numbers
-    of other scans of the same heads, on the same grids; ``tokens``: the sequence of embeddings of each, or None."""
+    of other scans of the same heads, on the same grids; ``tokens``: the sequence of embeddings of each, or None;
+    ``excluded``: bool (N, X, Y, Z), voxels that nothing is to be learnt from, or None for none."""
 
     bins: np.ndarray
     boxes: np.ndarray
@@ -43,6 +45,7 @@ class Scans:
     participants: dict[str, Row] = field(default_factory=dict)
     images: dict[str, np.ndarray] = field(default_factory=dict)
     tokens: list[np.ndarray | None] = field(default_factory=list)
+    excluded: np.ndarray | None = None
 
     @classmethod
     def stack(
@@ -73,6 +76,7 @@ class Example(NamedTuple):
     covariates: Row
     images: Mapping[str, Tensor] = MappingProxyType({})
     tokens: np.ndarray | None = None
+    excluded: Tensor | None = None
 
 
 class VolumeSet(Dataset):
@@ -89,6 +93,7 @@ class VolumeSet(Dataset):
         self.covariates = [scans.covariates[i] for i in members]
         self.images = {name: torch.from_numpy(bins[members]) for name, bins in scans.images.items()}
         self.tokens = [scans.tokens[i] if scans.tokens else None for i in members]
+        self.excluded = None if scans.excluded is None else torch.from_numpy(scans.excluded[members])
         self.levels = levels
         self.augmentation = augmentation
 
@@ -103,10 +108,13 @@ class VolumeSet(Dataset):
         mask = torch.zeros_like(data[:1], dtype=torch.bool)
         (x0, x1), (y0, y1), (z0, z1) = self.boxes[i].tolist()
         mask[:, x0:x1, y0:y1, z0:z1] = True
+        if self.excluded is not None:  # moved as the scan's own voxels are
+            mask = torch.cat([mask, mask & self.excluded[i]])
         if self.augmentation is not None and epoch is not None:
             data, mask = self.augmentation(data, mask, self.levels, epoch, i)
         images = {name: data[k : k + 1] for k, name in enumerate(self.images, start=1)}
-        return Example(data[:1], mask, i, self.names[i], self.covariates[i], images, self.tokens[i])
+        excluded = mask[1:] if self.excluded is not None else None
+        return Example(data[:1], mask[:1], i, self.names[i], self.covariates[i], images, self.tokens[i], excluded)
 
 
 class EpochSampler(DistributedSampler):
@@ -133,6 +141,9 @@ def collate(examples: Sequence[tuple[Any, ...]]) -> VolumeBatch:
     )
     if any(row.tokens is not None for row in rows):
         batch.tokens, batch.token_mask = padded([row.tokens for row in rows])
+    excluded = [row.excluded for row in rows if row.excluded is not None]
+    if excluded:
+        batch.excluded = torch.stack(excluded)
     return batch
 
 
@@ -210,6 +221,11 @@ class VolumeModule(pl.LightningDataModule, ABC):
         rows = [row for part in parts.values() for row in part.covariates]
         names = dict.fromkeys(name for row in rows for name in row)
         known = [(f"covariate {name}", summary_of(rows, name)) for name in names]
+        masks = [part.excluded for part in parts.values() if part.excluded is not None]
+        if masks:
+            marked = torch.cat(masks).flatten(1).double().mean(1)
+            left_out = f"{int((marked > 0).sum())} of {len(own)} scans, {100 * marked.mean():.2g} % of all voxels"
+            known = [("excluded", left_out), *known]
         return [("scans (subjects)", sizes), ("grid", f"{list(self.shape)}"), ("padded", padded), *known]
 
     @property
@@ -279,10 +295,13 @@ class VolumeData(VolumeModule):
             scan NAME.nii.gz (tokens.find_tokens). They come from any encoder of reports.
         upper_percentile: of a scan's intensities, all above which become 1 (Grid.upper): nearer to 100 where what is
             looked for is small and bright.
+        exclude: a glob of masks in the folder, "*_lesions.nii.gz" for example: a model learns nothing from the voxels
+            of a scan that the mask of its subject and session marks (VolumeBatch.excluded). A scan may have none. The
+            masks are no scans.
 
     Raises:
         InputError: the folder does not exist, nothing in it matches, no scan is usable, the table names none of them,
-            the split file does not fit, or a scan has several partners.
+            the split file does not fit, or a scan has several partners or masks.
     """
 
     def __init__(
@@ -311,8 +330,9 @@ class VolumeData(VolumeModule):
         images: dict[str, str] | None = None,
         tokens: str | None = None,
         upper_percentile: float = UPPER,
+        exclude: str | None = None,
     ) -> None:
-        augmentation = Augmentation(_axes(flip), shift, bend, seed)
+        augmentation = Augmentation(flip_axes(flip), shift, bend, seed)
         shares = (validation, test, split_seed)
         super().__init__(shape, levels, *shares, batch_size, augmentation, num_workers, split_file, upper_percentile)
         self.path = Path(path)
@@ -322,10 +342,12 @@ class VolumeData(VolumeModule):
         self.grid = Grid(self.shape, spacing, orientation, levels, upper_percentile)
         self.images = dict(images or {})
         self.tokens = tokens
+        self.exclude = exclude
 
     def find(self) -> list[Path]:
         """The scans, not yet read."""
-        return find_scans(self.path, self.pattern, self.suffix)[: self.limit]
+        masks = set() if self.exclude is None else set(find_scans(self.path, self.exclude))
+        return [scan for scan in find_scans(self.path, self.pattern, self.suffix) if scan not in masks][: self.limit]
 
     def scan_name(self, scan: Path) -> str:
         """What a scan is called: its path within the folder, or the folder's own name if it is the scan."""
@@ -347,14 +369,19 @@ class VolumeData(VolumeModule):
     def load(self) -> Scans:
         prepared, names = [], []
         images: list[dict[str, np.ndarray]] = []
+        excluded: list[np.ndarray] = []
         table = self._table()
         partners = Partners.of(self.path, self.images, self.scan_name, table)
+        patterns = {} if self.exclude is None else {"exclude": self.exclude}
+        masks = Partners.of(self.path, patterns, self.scan_name, table, option="data")
         for file, volume in read_scans(partners.complete(self.find()), self.frame, self.series):
             prepared.append(self.grid.prepare(volume))
             names.append(self.scan_name(file))
             if self.images:
                 read = {name: Volume.read(path, self.frame) for name, path in partners.of_scan(file).items()}
                 images.append({name: self.grid.beside(partner, prepared[-1]) for name, partner in read.items()})
+            if self.exclude is not None:
+                excluded.append(marked(masks.of_scan(file).get("exclude"), prepared[-1].volume))
         cropped = [name for name, scan in zip(names, prepared, strict=True) if scan.cropped]
         if cropped:
             shown = ", ".join(cropped[:3]) + (", ..." if len(cropped) > 3 else "")
@@ -365,6 +392,8 @@ class VolumeData(VolumeModule):
             )
         subjects = [table.subject_named(name) if table else subject_of(name) for name in names]
         scans = Scans.stack(prepared, names, subjects, self.levels, images)
+        if self.exclude is not None:
+            scans.excluded = np.stack(excluded)
         if self.tokens is not None:
             scans.tokens = find_tokens(self.tokens, names)
         if table is None:
@@ -376,112 +405,20 @@ class VolumeData(VolumeModule):
         return scans
 
 
-class PhantomData(VolumeModule):
-    """Procedural head phantoms instead of files: nothing to download. Phantom i has the seed `100000 seed + i`.
+def marked(file: Path | None, like: Volume) -> np.ndarray:
+    """bool (X, Y, Z): the voxels of ``like`` of which a mask, above 0 in its file, fills more than MARKED."""
+    if file is None:
+        return np.zeros(like.shape, dtype=bool)
+    mask = Volume.read(file, constant=True)
+    return replace(mask, data=mask.data > 0).resample(like=like).data > MARKED
 
-    What is known of each head (`covariates`, as of a table): contrast; atrophy; ventricles and lesion_load, what it
-    truly has, in ml; and brain, its volume in ml.
 
-    Args:
-        count: number of heads.
-        shape: voxels along each axis; a head always fits, so fewer voxels are larger ones.
-        contrast: T1w, T2w or FLAIR, or a list: every head has one of them, drawn at random.
-        lesions: how many white-matter lesions: false for none, true for one to four, or the least and the most of a
-            uniform draw.
-        atrophy: of every head, 0 (young) to 1, or the least and the most of a uniform draw.
-        images: other contrasts of the same heads, to go with each scan: [T1w].
-
-    The rest as for VolumeData.
+def flip_axes(flip: bool | list[int]) -> tuple[int, ...]:
+    """The axes that data.flip names.
 
     Raises:
-        InputError: no phantom, a contrast or an atrophy that head_phantom does not have, or ranges that are none.
+        InputError: there is no such axis.
     """
-
-    def __init__(
-        self,
-        count: int = 64,
-        shape: list[int] = [32, 40, 32],  # noqa: B006 (a list is what a config can write; it is never changed)
-        contrast: Contrast | list[Contrast] = "T1w",
-        lesions: bool | list[int] = False,
-        levels: int = 256,
-        validation: float = 0.1,
-        test: float = 0.1,
-        split_seed: int = 0,
-        batch_size: int = 8,
-        flip: bool | list[int] = False,
-        num_workers: int = 0,
-        seed: int = 0,
-        shift: int = 0,
-        bend: float = 0.0,
-        atrophy: float | list[float] = 0.0,
-        images: list[Contrast] | None = None,
-        upper_percentile: float = UPPER,
-    ) -> None:
-        augmentation = Augmentation(_axes(flip), shift, bend, seed)
-        shares = (validation, test, split_seed)
-        super().__init__(
-            shape, levels, *shares, batch_size, augmentation, num_workers, upper_percentile=upper_percentile
-        )
-        self.images: list[Contrast] = list(images or ())
-        if count < 1:
-            raise InputError(f"data.count needs at least one phantom, not {count}.")
-        self.count = count
-        self.contrasts: list[Contrast] = [contrast] if isinstance(contrast, str) else list(contrast)
-        if not self.contrasts:
-            raise InputError("data.contrast names none: give T1w, T2w, FLAIR or a list of them.")
-        self.lesions = lesions if isinstance(lesions, bool) else _range(lesions, "lesions", math.inf)
-        self.atrophy = _range([atrophy] * 2 if isinstance(atrophy, (int, float)) else atrophy, "atrophy", 1)
-        self.seed = seed
-        self.grid = Grid(self.shape, levels=levels, upper=upper_percentile)
-
-    def phantom(self, i: int, contrast: Contrast | None = None) -> Phantom:
-        """Phantom i, or the same in another contrast, with its tissue labels and lesion mask, on the grid of the
-        scans."""
-        own, lesions, atrophy = self._drawn(i)
-        return head_phantom(self._seed(i), self.shape, contrast=contrast or own, lesions=lesions, atrophy=atrophy)
-
-    def _seed(self, i: int) -> int:
-        return 100_000 * self.seed + i
-
-    def _drawn(self, i: int) -> tuple[Contrast, int, float]:
-        """Contrast, number of lesions and atrophy of phantom i; streams 0 to 2 of its seed are head_phantom's."""
-        seed = self._seed(i)
-        draw = np.random.default_rng([seed, 3])
-        contrast = self.contrasts[int(draw.integers(len(self.contrasts)))]
-        atrophy = round(float(draw.uniform(*self.atrophy)), 4)
-        if isinstance(self.lesions, bool):
-            return contrast, 1 + seed % 4 if self.lesions else 0, atrophy
-        fewest, most = self.lesions
-        return contrast, int(draw.integers(int(fewest), int(most) + 1)), atrophy
-
-    def _made(self, i: int) -> tuple[Prepared, Row]:
-        head = self.phantom(i)
-        contrast, _, atrophy = self._drawn(i)
-        numbers = {"ventricles": head.ventricles, "lesion_load": head.lesion_load, "brain": head.brain_volume}
-        row = {"contrast": contrast, "atrophy": f"{atrophy:g}"} | {name: f"{ml:.6g}" for name, ml in numbers.items()}
-        return self.grid.prepare(head.volume), row
-
-    def load(self) -> Scans:
-        made = [self._made(i) for i in range(self.count)]
-        prepared, rows = [scan for scan, _ in made], [row for _, row in made]
-        names = [f"phantom-{i:04d}" for i in range(self.count)]
-        images: list[dict[str, np.ndarray]] = [
-            {name: self.grid.beside(self.phantom(i, name).volume, scan) for name in self.images}
-            for i, scan in enumerate(prepared)
-        ]
-        scans = Scans.stack(prepared, names, names, self.levels, images)
-        scans.covariates = rows
-        return scans
-
-
-def _range(given: Sequence[float], name: str, most: float) -> tuple[float, float]:
-    if len(given) != 2 or not 0 <= given[0] <= given[1] <= most:
-        limit = "0 or more" if most == math.inf else f"within 0 and {most:g}"
-        raise InputError(f"data.{name} is a range, the least and the most, {limit}, not {list(given)}.")
-    return given[0], given[1]
-
-
-def _axes(flip: bool | list[int]) -> tuple[int, ...]:
     axes = ((0,) if flip else ()) if isinstance(flip, bool) else tuple(flip)
     if not set(axes) <= {0, 1, 2}:
         raise InputError(f"data.flip names axes 0, 1 and 2, not {list(axes)}.")

@@ -219,7 +219,7 @@ class VolumeDiffusion(DiffusionModel):
         self.data_mean.zero_()
         for batch in _each(scans):
             known = self.known(batch, Streams(0, batch.index))
-            made = known.made(batch.mask)
+            made = known.made(batch.mask) & batch.kept
             count += made[0]
             total += (batch.data[0] - known.guess[0]) * made[0]
         self.data_mean.copy_((total + SHRINKAGE * total.sum() / count.sum()) / (count + SHRINKAGE))
@@ -233,8 +233,10 @@ class VolumeDiffusion(DiffusionModel):
         return self.task.given(batch, Streams(0, batch.index))
 
     def _to_be_made(self, batch: VolumeBatch) -> tuple[VolumeBatch, Tensor]:
+        """What is excluded counts as if it were as guessed."""
         known = self.known(batch, Streams(0, batch.index))
-        return known.of(batch), known.guess
+        data = torch.where(batch.kept.to(known.guess.device), batch.data.to(known.guess), known.guess)
+        return known.of(replace(batch, data=data)), known.guess
 
     def known(self, batch: VolumeBatch, randomness: Randomness) -> Known:
         """What is given of whole scans, without covariates; regions and the like are drawn by ``randomness``."""
@@ -301,8 +303,11 @@ class VolumeDiffusion(DiffusionModel):
         return tokens
 
     def loss(self, batch: VolumeBatch, generator: Randomness) -> Tensor:
-        """[B] squared error per counted voxel, weighted."""
+        """[B] squared error per counted voxel, weighted; those of batch.excluded do not count."""
         space, x, known = self.training_example(batch, generator)
+        kept = None
+        if batch.excluded is not None:
+            kept = self.first_stage.known(~(batch.excluded & known.counted(batch.mask)).to(x.device))
         part, windows, factor = None, self.network.windows, self.first_stage.factor
         if windows is not None:
             grid = [size // factor for size in self.grid.shape]
@@ -310,7 +315,7 @@ class VolumeDiffusion(DiffusionModel):
             known = replace(known, window=corners)
             voxels = F.interpolate(windows.inside(corners, grid).byte(), scale_factor=factor) > 0
             part = self.first_stage.known(voxels)
-        return denoising_loss(self.denoiser, self.levels, self.weighting, space, x, generator, known, part)
+        return denoising_loss(self.denoiser, self.levels, self.weighting, space, x, generator, known, part, kept)
 
     def observed(self, batch: VolumeBatch, seed: int = 0) -> Observed:
         """What -log p(scan), or -log p(scan | images) of a task, reads; bits_per_dim is bits per counted voxel, or per

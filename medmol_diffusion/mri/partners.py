@@ -23,14 +23,23 @@ class Partners:
         candidates: name -> subject -> the files it may be.
         name_of: what a file is called within the data set.
         subject_of: whose a file is.
+        option: what the names are given under, for messages.
     """
 
     candidates: Mapping[str, Mapping[str, Sequence[Path]]]
     name_of: Callable[[Path], str]
     subject_of: Callable[[Path], str]
+    option: str = "data.images"
 
     @classmethod
-    def of(cls, folder: Path, patterns: Mapping[str, str], name_of: Callable[[Path], str], table: Table | None) -> Self:
+    def of(
+        cls,
+        folder: Path,
+        patterns: Mapping[str, str],
+        name_of: Callable[[Path], str],
+        table: Table | None,
+        option: str = "data.images",
+    ) -> Self:
         """Of a folder, each found by a glob.
 
         Raises:
@@ -45,7 +54,7 @@ class Partners:
             groups = candidates.setdefault(name, {})
             for file in find_scans(folder, pattern):
                 groups.setdefault(whose(file), []).append(file)
-        return cls(candidates, name_of, whose)
+        return cls(candidates, name_of, whose, option)
 
     def of_scan(self, scan: Path) -> dict[str, Path]:
         """Name -> the partner, of those that the scan has.
@@ -61,7 +70,7 @@ class Partners:
             own = exact or [file for file in own if not (session and session_of(self.name_of(file)))]
             if len(own) > 1:
                 raise InputError(
-                    f"{scan} has several partners for data.images.{name}, {self.name_of(own[0])} and "
+                    f"{scan} has several partners for {self.option}.{name}, {self.name_of(own[0])} and "
                     f"{self.name_of(own[1])}: give a glob that only one of them matches"
                 )
             if own:
@@ -78,7 +87,7 @@ class Partners:
         left_out = [f"{self.name_of(scan)} has no {', '.join(names)}" for scan, names in missing.items() if names]
         if scans and len(left_out) == len(scans):
             raise InputError(
-                f"no scan has a partner of its subject and session for data.images, the first: {left_out[0]}; check "
+                f"no scan has a partner of its subject and session for {self.option}, the first: {left_out[0]}; check "
                 "data.suffix or data.pattern, and the globs"
             )
         if left_out:

@@ -8,7 +8,8 @@ import torch
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import HaarStage, UNet3D, VolumeDiffusion
 from medmol_diffusion.mri.bids import subject_of
-from medmol_diffusion.mri.data import PhantomData, VolumeData, VolumeModule
+from medmol_diffusion.mri.data import VolumeData, VolumeModule, collate
+from medmol_diffusion.mri.phantom_data import PhantomData
 from medmol_diffusion.mri.split import SubjectSplit
 
 
@@ -190,3 +191,57 @@ def test_a_model_opens_files_on_its_own_grid(tmp_path: Path) -> None:
     network = UNet3D(16, 16, [8], 1)
     model = VolumeDiffusion([8, 8, 8], HaarStage(1), 128, network, spacing=2.0, upper_percentile=99.9)
     assert model.open_data(str(tmp_path)).grid == model.grid
+
+
+def test_the_voxels_that_masks_mark_are_excluded_and_move_with_the_scan(tmp_path: Path) -> None:
+    folder(tmp_path, 4)
+    lesion = np.zeros((7, 9, 6), dtype=np.uint8)
+    lesion[2:4, 3:6, 1:3] = 1
+    for subject in (0, 1, 2):  # the fourth has no mask: nothing of it is left out
+        for session in range(2):
+            name = f"sub-{subject:02d}_ses-{session}"
+            mask = lesion if subject else np.zeros_like(lesion)
+            nib.save(nib.Nifti1Image(mask, np.eye(4)), tmp_path / f"sub-{subject:02d}" / f"{name}_lesions.nii.gz")
+    made = {"validation": 0, "test": 0, "batch_size": 8, "exclude": "*_lesions.nii.gz"}
+    data = VolumeData(str(tmp_path), [8, 10, 8], **made)  # type: ignore[arg-type]
+    data.setup()
+    assert len(data.train) == 8  # the masks are no scans
+    batch = collate([data.train[i] for i in range(8)])
+    assert batch.excluded is not None
+    assert {name[:6]: int(n) for name, n in zip(batch.names, batch.excluded.flatten(1).sum(1), strict=True)} == {
+        "sub-00": 0, "sub-01": 12, "sub-02": 12, "sub-03": 0,
+    }  # fmt: skip
+    assert dict(data.describe())["excluded"].startswith("4 of 8 scans")
+    taken = batch.take(torch.tensor([2])).to("cpu")
+    assert taken.excluded is not None
+    assert torch.equal(taken.kept, ~batch.excluded[2:3])
+
+    moving = VolumeData(str(tmp_path), [8, 10, 8], flip=[0, 1, 2], shift=2, **made)  # type: ignore[arg-type]
+    moving.setup()
+    still = collate([moving.train[i] for i in range(8)])
+    moved = collate([moving.train[3, i] for i in range(8)])
+    assert still.excluded is not None
+    assert moved.excluded is not None
+    assert not torch.equal(moved.excluded, still.excluded)
+    for i in range(2, 6):  # values are random, so their sum says that the same voxels are marked
+        kept = min(int(moved.excluded[i].sum()), 12)
+        assert kept == 12
+        assert moved.data[i][moved.excluded[i]].sum() == pytest.approx(
+            float(still.data[i][still.excluded[i]].sum()), abs=1e-4
+        )
+    plain = VolumeData(str(tmp_path), [8, 10, 8], suffix="T1w", flip=[0, 1, 2], shift=2, validation=0, test=0)
+    plain.setup()
+    same = collate([plain.train[3, i] for i in range(8)])
+    assert torch.equal(same.data, moved.data)
+    assert same.excluded is None
+
+
+def test_a_scan_with_two_masks_is_refused(tmp_path: Path) -> None:
+    folder(tmp_path, 3)
+    for which in "ab":
+        nib.save(
+            nib.Nifti1Image(np.eye(7)[:, :, None].repeat(6, 2), np.eye(4)),
+            tmp_path / "sub-00" / f"sub-00_ses-0_{which}_mask.nii.gz",
+        )
+    with pytest.raises(InputError, match=r"several partners for data.exclude"):
+        VolumeData(str(tmp_path), [8, 10, 8], exclude="*_mask.nii.gz").setup()

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.data import PhantomData, VolumeData
+from medmol_diffusion.mri.data import VolumeData
+from medmol_diffusion.mri.phantom_data import PhantomData
 from medmol_diffusion.mri.transforms import Augmentation
 from medmol_diffusion.mri.volume import Volume
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.phantom import LABEL, Contrast, Frame, LesionKind, Phantom, head_phantom
+from medmol_diffusion.mri.phantom import KINDS, LABEL, Contrast, Frame, LesionKind, Phantom, head_phantom
 
 SMALL = (32, 40, 32)
 
@@ -11,7 +11,7 @@ def signal(phantom: Phantom, tissue: str) -> float:
     return float(np.median(phantom.volume.data[phantom.labels == LABEL[tissue]]))
 
 
-@pytest.mark.parametrize("lesion_kind", ["white_matter", "mass"])
+@pytest.mark.parametrize("lesion_kind", KINDS)
 def test_the_seed_decides_everything(lesion_kind: LesionKind) -> None:
     first, again, other = (head_phantom(seed, SMALL, lesions=2, lesion_kind=lesion_kind) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.volume.data, again.volume.data)
@@ -19,17 +19,18 @@ def test_the_seed_decides_everything(lesion_kind: LesionKind) -> None:
     assert np.mean(first.labels != other.labels) > 0.05
 
 
+@pytest.mark.parametrize("lesion_kind", ["white_matter", "cavity", "haemorrhage"])
 @pytest.mark.parametrize("seed", range(3))
-def test_lesions_lie_in_the_brain_and_change_nothing_elsewhere(seed: int) -> None:
+def test_lesions_lie_in_the_brain_and_change_nothing_elsewhere(seed: int, lesion_kind: LesionKind) -> None:
     healthy = head_phantom(seed, SMALL, contrast="FLAIR")
-    ill = head_phantom(seed, SMALL, contrast="FLAIR", lesions=3)
+    ill = head_phantom(seed, SMALL, contrast="FLAIR", lesions=3, lesion_kind=lesion_kind)
     assert not healthy.lesion.any()
     assert ill.lesion.any()
     assert ill.brain[ill.lesion].all()
     np.testing.assert_array_equal(ill.brain, healthy.brain)
     change = ill.volume.data - healthy.volume.data
-    assert change[ill.lesion].mean() > 100
-    assert np.abs(change[~ill.lesion]).mean() < 0.02 * change[ill.lesion].mean()
+    assert (-1 if lesion_kind == "cavity" else 1) * change[ill.lesion].mean() > 100
+    assert np.abs(change[~ill.lesion]).mean() < 0.02 * np.abs(change[ill.lesion]).mean()
 
 
 @pytest.mark.parametrize("lesion_kind", ["white_matter", "mass"])
@@ -40,6 +41,43 @@ def test_lesions_are_dark_on_t1w_and_bright_on_t2w_and_flair(
     phantom = head_phantom(1, contrast=contrast, lesions=2, lesion_kind=lesion_kind, bias=0.0)
     lesion = float(np.median(phantom.volume.data[phantom.lesion]))
     assert sign * (lesion - signal(phantom, "white")) > 100
+
+
+@pytest.mark.parametrize(
+    ("lesion_kind", "contrast", "low", "high"),
+    [
+        ("cavity", "T1w", -900, -500),  # as fluid is in each
+        ("cavity", "T2w", 300, 700),
+        ("cavity", "FLAIR", -500, -200),
+        ("haemorrhage", "T1w", 150, 450),
+        ("haemorrhage", "T2w", 200, 600),
+        ("haemorrhage", "FLAIR", 200, 600),
+    ],
+)
+def test_cavities_look_like_fluid_and_haemorrhages_are_bright(
+    lesion_kind: LesionKind, contrast: Contrast, low: float, high: float
+) -> None:
+    """Held against white matter, in the middle of the lesion: cavities have a rim of gliosis, haemorrhages one of
+    haemosiderin, which is dark on T2w."""
+    head = head_phantom(11, (64, 80, 64), contrast=contrast, lesions=1, lesion_kind=lesion_kind, bias=0.0)
+    for tissue, sign in ((lesion_kind, 1), ("lesion" if lesion_kind == "cavity" else "haemosiderin", 0)):
+        voxels = head.volume.data[head.labels == LABEL[tissue]]
+        assert len(voxels) > 10
+        assert not sign or low < float(np.median(voxels)) - signal(head, "white") < high
+    assert (head.lesion & (head.labels == LABEL[lesion_kind])).sum() > 0.5 * head.lesion.sum()
+
+
+@pytest.mark.parametrize("lesion_kind", KINDS)
+def test_a_lesion_has_a_voxel_at_any_resolution(lesion_kind: LesionKind) -> None:
+    for seed in range(6):
+        assert head_phantom(seed, (16, 20, 16), lesions=1, lesion_kind=lesion_kind).lesion.any()
+
+
+def test_phantoms_are_what_they_have_always_been() -> None:
+    """Models and figures of before are of the same heads."""
+    head = head_phantom(7, (16, 20, 16), contrast="FLAIR", lesions=2)
+    assert head.volume.data.astype(np.float64).sum() == pytest.approx(1382008.06, rel=1e-6)
+    assert head.lesion.sum() == 4
 
 
 def test_tissues_stand_in_the_order_of_their_contrast() -> None:

@@ -1,0 +1,175 @@
+"""The scans of an anomaly benchmark: heads read from a folder or made, planted with lesions or as they are."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from medmol_diffusion.errors import InputError
+from medmol_diffusion.mri import Volume
+from medmol_diffusion.mri.anomaly.evaluation import Case
+from medmol_diffusion.mri.anomaly.lesion_shape import LesionShape
+from medmol_diffusion.mri.anomaly.planted import plant
+from medmol_diffusion.mri.formats.files import find_scans
+from medmol_diffusion.mri.partners import Partners
+from medmol_diffusion.mri.phantom import KINDS, LABEL, Contrast, Phantom, head_phantom
+from medmol_diffusion.mri.table import Table, find_table
+from medmol_diffusion.mri.transforms import Grid, foreground_mask
+
+PHANTOMS = 700_000_000
+"""The first seed: those of PhantomData, of which models are made, are far below."""
+AROUND = 2
+"""Voxels round a lesion that a scan taken as healthy without its lesions leaves out too."""
+
+Group = dict[str, str | float]
+"""What the lesions of a scan are: {"kind": "mass"}, or {"contrast": 0.5, "ml": 2.0}; empty without any."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A scan, whose it is, and what is known of it: masks of the brain, of white matter and of lesions."""
+
+    subject: str
+    scan: Volume
+    brain: Volume
+    white: Volume | None = None
+    lesions: Volume | None = None
+
+    def case(self) -> Case:
+        """As it is."""
+        return Case(self.scan, self.subject, self.lesions, self.brain)
+
+    def healthy(self) -> Case:
+        """To learn from: where it has lesions, and AROUND, nothing is looked at."""
+        if self.lesions is None or not (self.lesions.data > 0).any():
+            return Case(self.scan, self.subject, None, self.brain)
+        left_out = binary_dilation(self.lesions.data > 0, iterations=AROUND)
+        return Case(self.scan, self.subject, None, replace(self.brain, data=(self.brain.data > 0) & ~left_out))
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What methods learn from, what they are tested on, and the group of each test scan, in the same order."""
+
+    healthy: list[Case]
+    test: list[Case]
+    groups: list[Group]
+
+
+def read_heads(
+    folder: Path, scans: str, brains: str | None, whites: str | None, masks: str | None, only: Sequence[str] = ()
+) -> list[Head]:
+    """The heads of a folder; globs say which files are what, and what belongs together has one subject and session.
+
+    Masks are brought to the scan's grid by the affines. A head without a mask of the brain is looked at whole; one
+    without lesions is healthy.
+
+    Args:
+        only: the subjects; all when empty.
+    """
+    table = Table.read(path) if (path := find_table(folder)) else None
+    globs = {"brain": brains, "white": whites, "lesions": masks}
+    partners = Partners.of(
+        folder,
+        {name: glob for name, glob in globs.items() if glob},
+        lambda file: str(file.relative_to(folder)),
+        table,
+        option="heads",
+    )
+    heads = []
+    for file in find_scans(folder, scans):
+        subject = partners.subject_of(file)
+        if only and subject not in only:
+            continue
+        scan = Volume.read(file)
+        own = {name: _mask(Volume.read(path, constant=True), scan) for name, path in partners.of_scan(file).items()}
+        brain = own.get("brain") or replace(scan, data=foreground_mask(scan.data))
+        heads.append(Head(subject, scan, brain, own.get("white"), own.get("lesions")))
+    if not heads:
+        raise InputError(f"no scan of {folder} is of the subjects asked for")
+    return heads
+
+
+def phantom_head(seed: int, grid: Grid, contrast: Contrast, kind: str | None = None, lesions: int = 0) -> Head:
+    """A phantom on a model's grid."""
+    kinds = {"lesion_kind": kind, "lesions": lesions} if kind else {}
+    made: Phantom = head_phantom(PHANTOMS + seed, grid.shape, grid.spacing, contrast, **kinds)  # type: ignore[arg-type]
+    scan = replace(made.volume, provenance={"source": f"phantom-{seed:04d}{f'_{kind}' if kind else ''}"})
+    brain, white, truth = (
+        replace(scan, data=mask) for mask in (made.brain, made.labels == LABEL["white"], made.lesion)
+    )
+    return Head(f"phantom-{seed:04d}", scan, brain, white, truth if kind else None)
+
+
+def phantoms(grid: Grid, contrast: Contrast, count: int, lesions: int) -> Sets:
+    """``count`` healthy heads to learn from, as many to count false alarms on, and as many other people, each with
+    every kind of lesion in turn."""
+    healthy = [phantom_head(i, grid, contrast).healthy() for i in range(count)]
+    test = [phantom_head(count + i, grid, contrast).case() for i in range(count)]
+    groups: list[Group] = [{} for _ in test]
+    for i in range(count):
+        for kind in KINDS:
+            test.append(phantom_head(2 * count + i, grid, contrast, kind, lesions).case())
+            groups.append({"kind": kind})
+    return Sets(healthy, test, groups)
+
+
+def planted(
+    healthy: Sequence[Head],
+    test: Sequence[Head],
+    contrasts: Sequence[float],
+    volumes: Sequence[float],
+    shapes: Sequence[LesionShape],
+    upper: float,
+    seed: int,
+) -> Sets:
+    """Every test head with one lesion of every contrast and volume; the same lesion at every contrast. Where white
+    matter is known, lesions lie there and are relative to it; elsewhere in the brain, relative to what is there.
+
+    A third of the test heads stay as they are: false alarms are counted on them.
+    """
+    cut = len(test) // 3
+    controls, people = list(test[:cut]), list(test[cut:])
+    cases, groups = [head.healthy() for head in controls], [{} for _ in controls]
+    for number, head in enumerate(people):
+        for contrast, ml, place in _conditions(contrasts, volumes):
+            made = plant(
+                head.scan,
+                head.white or head.brain,
+                seed + 1000 * number + place,
+                ml,
+                contrast,
+                shapes,
+                reference=head.white,
+                upper=upper,
+            )
+            name = {"source": f"{head.subject}_contrast{contrast:g}_{ml:g}ml"}
+            scan = replace(made.scan, provenance=made.scan.provenance | name)
+            cases.append(Case(scan, head.subject, made.truth, head.brain))
+            groups.append({"contrast": contrast, "ml": ml})
+    return Sets([head.healthy() for head in healthy], cases, groups)
+
+
+def shuffled(heads: Sequence[Head], seed: int) -> list[Head]:
+    """In the order of the SHA-256 of seed and subject, which no order of files changes."""
+    return sorted(heads, key=lambda head: hashlib.sha256(f"{seed}:{head.subject}".encode()).hexdigest())
+
+
+def split(heads: Sequence[Head], share: float) -> tuple[list[Head], list[Head]]:
+    """(the first ``share`` of the subjects, the others)."""
+    subjects = list(dict.fromkeys(head.subject for head in heads))
+    first = set(subjects[: max(1, round(share * len(subjects)))])
+    return [h for h in heads if h.subject in first], [h for h in heads if h.subject not in first]
+
+
+def _conditions(contrasts: Sequence[float], volumes: Sequence[float]) -> Iterator[tuple[float, float, int]]:
+    """(contrast, ml, number of the volume)."""
+    return ((contrast, ml, place) for place, ml in enumerate(volumes) for contrast in contrasts)
+
+
+def _mask(mask: Volume, scan: Volume) -> Volume:
+    found = replace(mask, data=np.asarray(mask.data > 0)).resample(like=scan, order=0)
+    return replace(found, data=found.data > 0)
