@@ -1,6 +1,6 @@
 """Anomaly detection by reconstruction error: restore -> residual -> postprocess -> calibrate -> score."""
 
-from medmol_diffusion.mri.anomaly.detector import AnomalyDetector, Detection
+from medmol_diffusion.mri.anomaly.detector import AnomalyDetector, Detection, Unserved
 from medmol_diffusion.mri.anomaly.exam import Exam
 from medmol_diffusion.mri.anomaly.method import Answer, Method, Restored
 from medmol_diffusion.mri.anomaly.registry import METHODS, method_named
@@ -15,5 +15,6 @@ __all__ = [
     "Method",
     "Restored",
     "Setting",
+    "Unserved",
     "method_named",
 ]

@@ -1,6 +1,7 @@
 """AnomalyDetector: a model and a method, for scans of any size and orientation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +16,18 @@ from medmol_diffusion.mri.anomaly.setting import Setting
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.covariates import Value
 from medmol_diffusion.mri.model import VolumeDiffusion
+from medmol_diffusion.mri.tasks.translation import Translation
 from medmol_diffusion.mri.transforms import Prepared, foreground_mask
 from medmol_diffusion.mri.volume import Volume
 
 Scan = Volume | str | Path
 """A scan or its file."""
+Images = Mapping[str, Volume]
+"""Name -> another scan of the same head, of another contrast."""
+
+
+class Unserved(InputError):
+    """The method asks for something that the model is not, or has not been given: other methods may do."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class Detection:
         inside: bool, the voxels that are looked at.
         score: of the whole scan.
         percentile: share of the healthy scans with a lower score, in percent; None before ``fit``.
+        threshold: of the map, from the healthy scans; None before ``fit``.
     """
 
     scan: Volume
@@ -42,6 +51,22 @@ class Detection:
     inside: np.ndarray
     score: float
     percentile: float | None = None
+    threshold: float | None = None
+
+    @property
+    def flagged(self) -> np.ndarray:
+        """bool, the voxels that are looked at and whose anomaly is above the threshold.
+
+        Raises:
+            InputError: there is no threshold yet.
+        """
+        if self.threshold is None:
+            raise InputError("what is abnormal needs a threshold, which healthy scans give: call fit first")
+        return (self.map.data > self.threshold) & self.inside
+
+    def to_mask(self) -> Volume:
+        """``flagged`` as a mask of 0 and 1 on the scan's own grid."""
+        return replace(self.map, data=self.flagged)
 
     def to_nifti(self) -> object:
         """The map as a nibabel image."""
@@ -86,18 +111,21 @@ class AnomalyDetector:
     def model(self) -> VolumeDiffusion:
         return self.setting.model
 
-    def detect(self, scan: Scan, brain: Volume | None = None) -> Detection:
+    def detect(self, scan: Scan, brain: Volume | None = None, images: Images | None = None) -> Detection:
         """Anomaly map and score of a scan of any size and orientation.
 
         Args:
             scan: the scan or its file.
             brain: where to look, above 0; the whole head, found by its brightness, when left out.
+            images: of a model of Translation, the scans that it makes this contrast from, by its names for them.
 
         Raises:
-            InputError: the file cannot be read as a scan.
+            InputError: the file cannot be read as a scan, or an image is of another name.
+            Unserved: the method needs a model, healthy scans or images that are not there.
         """
-        volume, prepared, exam = self._examined(scan, brain)
-        answer = self.method(self.setting, exam)
+        volume, prepared, exam = self._examined(scan, brain, images)
+        with self._served(exam):
+            answer = self.method(self.setting, exam)
         on_grid = replace(prepared.volume, provenance={"source": exam.batch.names[0], "method": self.name})
         found, restored = (tensor[0, 0].cpu().numpy() for tensor in (answer.maps, answer.restored))
         healthy, inside = prepared.intensities(restored), exam.inside[0, 0].cpu().numpy()
@@ -107,31 +135,56 @@ class AnomalyDetector:
         ]
         score = float(answer.scores[0])
         percentile = None if self.healthy_scores is None else float((self.healthy_scores < score).mean() * 100)
-        return Detection(volume, own[0], own[1], own[2].data > 0.5, score, percentile)
+        return Detection(volume, own[0], own[1], own[2].data > 0.5, score, percentile, self.threshold)
 
-    def fit(self, healthy: Sequence[Scan], quantile: float = 0.99, brains: Sequence[Volume] | None = None) -> None:
+    def fit(
+        self,
+        healthy: Sequence[Scan],
+        quantile: float = 0.99,
+        brains: Sequence[Volume | None] | None = None,
+        images: Sequence[Images] | None = None,
+    ) -> None:
         """Learn from healthy scans: what the method's stages have to know, the threshold (a quantile of the maps'
         voxels), and the scores that percentiles are of.
 
         Raises:
-            InputError: no scans are given.
+            InputError: no scans are given, or a quantile outside (0, 1).
+            Unserved: as for ``detect``.
         """
         if not healthy:
             raise InputError("calibration needs at least one healthy scan")
-        masks: Sequence[Volume | None] = brains if brains is not None else [None] * len(healthy)
-        exams = [self._examined(scan, brain)[2] for scan, brain in zip(healthy, masks, strict=True)]
-        self.method = self.method.fitted(self.setting, exams)
-        found = [self.detect(scan, brain) for scan, brain in zip(healthy, masks, strict=True)]
-        self.threshold = float(np.quantile(np.concatenate([d.map.data[d.inside] for d in found]), quantile))
-        self.healthy_scores = np.array([d.score for d in found])
+        if not 0 < quantile < 1:
+            raise InputError(f"quantile = {quantile} must lie between 0 and 1: 0.99 leaves 1 % of healthy voxels above")
+        given = [
+            (scan, brain, others)
+            for scan, brain, others in zip(
+                healthy, brains or [None] * len(healthy), images or [None] * len(healthy), strict=True
+            )
+        ]
+        exams = [self._examined(*one)[2] for one in given]
+        with self._served(exams[0]):
+            self.method = self.method.fitted(self.setting, exams)
+        voxels, scores = [], []
+        for one in given:  # of a map, no more is kept than its voxels
+            found = self.detect(*one)
+            voxels.append(found.map.data[found.inside])
+            scores.append(found.score)
+        self.threshold = float(np.quantile(np.concatenate(voxels), quantile))
+        self.healthy_scores = np.array(scores)
 
-    def _examined(self, scan: Scan, brain: Volume | None) -> tuple[Volume, Prepared, Exam]:
+    def _examined(self, scan: Scan, brain: Volume | None, images: Images | None) -> tuple[Volume, Prepared, Exam]:
         volume = scan if isinstance(scan, Volume) else Volume.read(scan)
         name = volume.provenance.get("source", "scan")
         prepared = self.model.grid.prepare(volume)
         values = torch.from_numpy(prepared.volume.data)[None, None]
         counted = torch.from_numpy(prepared.mask)[None, None]
-        batch = VolumeBatch(values, counted, torch.zeros(1, dtype=torch.int64), [name]).to(self.model.device)
+        beside = {
+            other: torch.from_numpy(self.model.grid.beside(image, prepared))[None, None]
+            for other, image in (images or {}).items()
+        }
+        self._check_names(beside)
+        batch = VolumeBatch(values, counted, torch.zeros(1, dtype=torch.int64), [name], images=beside)
+        batch = batch.to(self.model.device)
         if brain is None:
             inside = foreground_mask(prepared.volume.data) & prepared.mask
         else:
@@ -139,3 +192,26 @@ class AnomalyDetector:
             if not inside.any():
                 raise InputError(f"the brain mask of {name} marks no voxel of the model's grid: check its affine")
         return volume, prepared, Exam(batch, torch.from_numpy(inside)[None, None].to(self.model.device))
+
+    @property
+    def _sources(self) -> list[str]:
+        return self.model.task.sources if isinstance(self.model.task, Translation) else []
+
+    def _check_names(self, images: Mapping[str, object]) -> None:
+        if unknown := [name for name in images if name not in self._sources]:
+            reads = f"reads {', '.join(self._sources)}" if self._sources else "reads no other contrast"
+            raise InputError(
+                f"an image of the name {unknown[0]} is given, and the model {reads}: give it what it reads"
+            )
+
+    @contextmanager
+    def _served(self, exam: Exam) -> Iterator[None]:
+        """What a stage raises, as Unserved."""
+        try:
+            yield
+        except InputError as error:
+            missing = [name for name in self._sources if name not in exam.batch.images]
+            said = (
+                f"the model reads {', '.join(missing)} of the same head: give it (--also, images)" if missing else error
+            )
+            raise Unserved(f"{self.name}: {said}") from error

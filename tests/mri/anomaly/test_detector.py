@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from medmol_diffusion.mri.evaluation import evaluate
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import AnomalyDetector, HaarStage, UNet3D, Volume, VolumeDiffusion
 from medmol_diffusion.mri.anomaly import METHODS, Detection
-from medmol_diffusion.mri.evaluation import evaluate
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 
 PNG = b"\x89PNG"

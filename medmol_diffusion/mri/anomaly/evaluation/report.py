@@ -1,0 +1,129 @@
+"""The tables of an evaluation, which the terminal, JSON and HTML share, and the table of subjects."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from medmol_diffusion.judging.cells import NONE, interval, number
+from medmol_diffusion.judging.table import ScoreTable
+from medmol_diffusion.mri.anomaly.evaluation.evaluator import Evaluation, Evaluator
+from medmol_diffusion.mri.anomaly.evaluation.figures import FIGURES, SIZES
+from medmol_diffusion.mri.anomaly.evaluation.subject import COLUMNS
+from medmol_diffusion.mri.metrics import Estimate
+from medmol_diffusion.plural import counted
+from medmol_diffusion.training.memory import GIB
+
+COST = ("network calls", "s a scan", "peak GiB")
+GROUPS = {
+    "voxels": ("auroc", "auprc", "dice", "best_dice"),
+    "subjects": ("auroc_per_subject", "auprc_per_subject", "dice_per_subject", "best_dice_per_subject"),
+    "lesions": ("sensitivity", "false_lesions", "false_alarm_ml", "subject_auroc"),
+}
+
+
+def tables_of(found: Sequence[Evaluation], left_out: Mapping[str, str], by: Evaluator) -> list[ScoreTable]:
+    """The figures of several methods: of voxels, means of subjects, lesions and scans, lesions by size, and the methods
+    that were left out."""
+    share = found[0].figures.lesion_share if found else float("nan")
+    alarms = sum(not case.sick for case in by.test)
+    free = (
+        f"False alarms are counted on {counted(alarms, 'scan')} without lesions that no threshold has seen."
+        if alarms
+        else "No scan of the test is without lesions, so false alarms and the AUROC of subjects are not known."
+    )
+    meanings = {
+        "voxels": f"Voxels inside the masks of all scans together. A map that knows nothing has an AUROC of 0.5 and an "
+        f"AUPRC of {share:.4f}, the share of lesion. Dice is at the threshold that {100 * by.quantile:g} % of the "
+        f"healthy scans' voxels stay below; the best possible Dice takes its threshold from the truth: a ceiling, no "
+        "result.",
+        "subjects": "The same of each subject with lesions by itself, averaged.",
+        "lesions": f"A lesion is found if more than {100 * by.overlap:g} % of it is above the threshold; a false piece "
+        f"touches no lesion. {free} The AUROC of subjects tells sick from healthy by the score of the scan.",
+    }
+    titles = {"voxels": "Voxels", "subjects": "Means of subjects", "lesions": "Lesions and scans"}
+    tables = [
+        ScoreTable(
+            key,
+            titles[key],
+            meanings[key],
+            ("method", *(_short(name) for name in names), *COST),
+            [(_name(one), *(_cell(one.figures.estimates[name]) for name in names), *_cost(one)) for one in found],
+            {one.name: {name: asdict(one.figures.estimates[name]) for name in names} for one in found},
+        )
+        for key, names in GROUPS.items()
+    ]
+    tables.append(_sizes(found))
+    if left_out:
+        tables.append(
+            ScoreTable(
+                "left_out",
+                "Methods left out",
+                "What the model cannot serve.",
+                ("method", "because"),
+                list(left_out.items()),
+                dict(left_out),
+            )
+        )
+    return tables
+
+
+def protocol_of(by: Evaluator) -> str:
+    """How it was measured, in a few sentences."""
+    return (
+        f"{counted(len(by.test), 'scan')} of {counted(len({case.subject for case in by.test}), 'subject')}, "
+        f"{sum(case.sick for case in by.test)} with lesions; thresholds, z-scores and percentiles come from "
+        f"{counted(len(by.healthy), 'healthy scan')} of {len({case.subject for case in by.healthy})} other subjects "
+        f"alone. In brackets, 95 % intervals over subjects, from {by.draws} bootstrap draws. Network calls, seconds and "
+        "the memory of the process are those of one scan, measured here."
+    )
+
+
+def write_subjects(path: Path, found: Sequence[Evaluation]) -> Path:
+    """A csv with a line for every subject of every method."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ("method", *COLUMNS))
+        writer.writeheader()
+        for one in found:
+            writer.writerows({"method": one.name, **subject.row()} for subject in one.figures.subjects)
+    return path
+
+
+def _sizes(found: Sequence[Evaluation]) -> ScoreTable:
+    edges = [f"{size:g}" for size in SIZES]
+    names = [f"below {edges[0]} ml", *(f"{a} to {b} ml" for a, b in zip(edges, edges[1:], strict=False))]
+    names.append(f"above {edges[-1]} ml")
+    counts = [count for _, count in found[0].figures.by_size] if found else [0] * len(names)
+    return ScoreTable(
+        "sizes",
+        "Lesions found, by size",
+        "The share of lesions that are found.",
+        ("method", *(f"{name}, n = {count}" for name, count in zip(names, counts, strict=True)), *COST),
+        [(_name(one), *(_cell(share) for share, _ in one.figures.by_size), *_cost(one)) for one in found],
+        {
+            one.name: [
+                {"size": name, **asdict(share), "lesions": count}
+                for name, (share, count) in zip(names, one.figures.by_size, strict=True)
+            ]
+            for one in found
+        },
+    )
+
+
+def _short(name: str) -> str:
+    """Of a column whose table says the rest."""
+    return FIGURES[name].removesuffix(", mean of subjects")
+
+
+def _name(one: Evaluation) -> str:
+    return f"{one.name} (baseline)" if one.baseline else one.name
+
+
+def _cell(figure: Estimate) -> str:
+    value = number(figure.value, ".3f")
+    limits = interval(figure.low, figure.high, ".3f")
+    return value if NONE in (value, limits) else f"{value} ({limits})"
+
+
+def _cost(one: Evaluation) -> tuple[str, str, str]:
+    return number(one.cost.calls, ".4g"), number(one.cost.seconds, ".3g"), number(one.cost.memory / GIB, ".2f")
