@@ -26,10 +26,11 @@ ALLOWED = {
     "report": {"core", "training", "molecules", "mri"},
     "score_page": {"judging", "molecules", "report", "plural"},
     "scan_page": {"mri", "report", "plural"},
+    "anomaly_page": {"judging", "mri", "report", "plural"},
     "demo": {"core", "training", "molecules", "mri", "report"},
     "cli": {
         *("progress", "plural", "core", "pretrained", "training", "molecules", "mri", "report"),
-        *("score_page", "scan_page", "demo"),
+        *("score_page", "scan_page", "anomaly_page", "demo"),
     },
     "__main__": {"cli"},
 }

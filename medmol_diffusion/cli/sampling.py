@@ -113,19 +113,7 @@ def scan_steering(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: what cannot be asked of scans, or not at once.
     """
-    asked: dict[str, float | str] = {}
-    for text in options.covariate or ():
-        name, _, value = (part.strip() for part in text.partition("="))
-        if not name or not value:
-            raise InputError(f"--covariate {text}: write NAME=VALUE, contrast=FLAIR for example")
-        if name in asked:
-            raise InputError(f"--covariate {name} is asked for twice: one value each")
-        try:
-            asked[name] = float(value)
-        except ValueError:
-            asked[name] = value
-        if isinstance(asked[name], float) and not math.isfinite(float(value)):
-            raise InputError(f"--covariate {text}: leave it out, or give a number")
+    asked = asked_covariates(options.covariate or ())
     others = [getattr(options, option, None) for option in ("property", "composition", "formula")]
     if any(other is not None for other in others) or isinstance(getattr(options, "size", None), int):
         raise InputError("--property, --composition, --formula and --size are for molecules: give --covariate")
@@ -140,6 +128,28 @@ def scan_steering(options: argparse.Namespace) -> dict[str, Any]:
 
         found["tokens"] = read_tokens(options.tokens)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def asked_covariates(texts: Sequence[str]) -> dict[str, float | str]:
+    """Name -> value, of NAME=VALUE.
+
+    Raises:
+        InputError: it is written otherwise, a name comes twice, or a value is no finite number.
+    """
+    asked: dict[str, float | str] = {}
+    for text in texts:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if not name or not value:
+            raise InputError(f"--covariate {text}: write NAME=VALUE, contrast=FLAIR for example")
+        if name in asked:
+            raise InputError(f"--covariate {name} is asked for twice: one value each")
+        try:
+            asked[name] = float(value)
+        except ValueError:
+            asked[name] = value
+        if isinstance(asked[name], float) and not math.isfinite(float(value)):
+            raise InputError(f"--covariate {text}: leave it out, or give a number")
+    return asked
 
 
 def _check_interval(options: argparse.Namespace) -> None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.ndimage import label
 
 from medmol_diffusion.mri.anomaly import Detection
 from medmol_diffusion.mri.volume import Volume
@@ -53,43 +55,79 @@ def slice_aspects(spacing: Sequence[float]) -> list[float]:
     return [y / x, z / x, z / y]
 
 
-def detection_sheet(found: Detection, truth: Volume | None = None, dpi: int = 110) -> bytes:
-    """Scan, restored scan and anomaly map on three planes, the true mask outlined.
+def focus(found: Detection, truth: Volume | None = None) -> list[int]:
+    """Where planes meet, in voxels of the scan turned to RAS: the middle of the largest true lesion where there is one,
+    else the map's maximum."""
+    anomaly = found.map.reorient("RAS").data
+    lesion = None if truth is None else truth.reorient("RAS").data > 0
+    if lesion is None or not lesion.any():
+        return [int(i) for i in np.unravel_index(int(anomaly.argmax()), anomaly.shape)]
+    pieces, _ = label(lesion, np.ones((3, 3, 3)))
+    places = np.argwhere(pieces == np.argmax(np.bincount(pieces.ravel())[1:]) + 1)
+    middle = places[np.square(places - places.mean(0)).sum(1).argmin()]  # of a crescent, the mean lies outside
+    return [int(i) for i in middle]
 
-    The planes meet at the middle of the true lesion where there is one, else at the map's maximum.
+
+def detection_sheet(found: Detection, truth: Volume | None = None, dpi: int = 110) -> bytes:
+    """Scan, restored scan and anomaly map on three planes: what is above the threshold outlined in green, the true mask
+    in cyan.
+
+    The planes meet at `focus`.
     """
-    volumes = {
-        "scan": found.scan.reorient("RAS").data,
-        "restored": found.restored.reorient("RAS").data,
-        "anomaly": found.map.reorient("RAS").data,
-    }
-    lesion = None if truth is None else truth.reorient("RAS").data
-    if lesion is not None and lesion.any():
-        centre = [round(float(np.median(places))) for places in np.nonzero(lesion)]
-    else:
-        centre = [int(i) for i in np.unravel_index(int(volumes["anomaly"].argmax()), volumes["anomaly"].shape)]
-    outline = None if lesion is None else orthogonal_slices(lesion, centre)
     figure = Figure(figsize=(7.2, 7.4), facecolor="black")
     axes = figure.subplots(3, 3)
-    aspects = slice_aspects(found.scan.reorient("RAS").spacing)
-    low, high = np.percentile(volumes["scan"], [0.5, 99.5])
-    top = max(float(volumes["anomaly"].max()), 1e-6)
-    for column, (title, data) in enumerate(volumes.items()):
-        planes = orthogonal_slices(data, centre)
-        for row, (plane, aspect) in enumerate(zip(planes, aspects, strict=True)):
-            axis = axes[row, column]
-            axis.axis("off")
-            if title == "anomaly":
-                under = orthogonal_slices(volumes["scan"], centre)[row]
-                axis.imshow(under, cmap="gray", vmin=low, vmax=high, aspect=aspect)
-                strength = np.clip(plane / top, 0, 1) ** 0.5
-                axis.imshow(plane, cmap="inferno", vmin=0, vmax=top, alpha=strength, aspect=aspect)
-            else:
-                axis.imshow(plane, cmap="gray", vmin=low, vmax=high, aspect=aspect)
-            if outline is not None and outline[row].any():
-                axis.contour(outline[row] > 0.5, levels=[0.5], colors="cyan", linewidths=0.8)
-        axes[0, column].set_title(title, color="white", fontsize=10)
+    slices = _Slices(found, truth, focus(found, truth))
+    for row in range(3):
+        for column, title in enumerate(("scan", "restored", "anomaly")):
+            slices.draw(axes[row, column], row, title)
+            if row == 0:
+                axes[0, column].set_title(title, color="white", fontsize=10)
     return _png(figure, dpi)
+
+
+def overlay_strip(
+    found: Detection, truth: Volume | None, centre: Sequence[int], title: str = "anomaly", dpi: int = 80
+) -> bytes:
+    """Axial, coronal and sagittal slice through ``centre`` side by side: of the "scan", "restored", or "anomaly" over
+    the scan, outlined as in `detection_sheet`."""
+    figure = Figure(figsize=(6, 2.2), facecolor="black")
+    slices = _Slices(found, truth, centre)
+    for row, axis in enumerate(figure.subplots(1, 3)):
+        slices.draw(axis, row, title)
+    return _png(figure, dpi, top=0.99)
+
+
+class _Slices:
+    """The planes of a detection through one voxel, in RAS."""
+
+    def __init__(self, found: Detection, truth: Volume | None, centre: Sequence[int]) -> None:
+        scan = found.scan.reorient("RAS")
+        self.aspects = slice_aspects(scan.spacing)
+        self.planes = {"scan": orthogonal_slices(scan.data, centre)}
+        self.planes["restored"] = orthogonal_slices(found.restored.reorient("RAS").data, centre)
+        anomaly = found.map.reorient("RAS").data
+        self.planes["anomaly"] = orthogonal_slices(anomaly, centre)
+        self.low, self.high = np.percentile(scan.data, [0.5, 99.5])
+        self.top = max(float(anomaly.max()), 1e-6)
+        self.outlines = [] if truth is None else [("cyan", orthogonal_slices(truth.reorient("RAS").data, centre))]
+        self.flagged = None
+        if found.threshold is not None:
+            self.flagged = orthogonal_slices(found.to_mask().reorient("RAS").data, centre)
+
+    def draw(self, axis: Any, row: int, title: str) -> None:
+        axis.axis("off")
+        aspect, outlines = self.aspects[row], list(self.outlines)
+        under = self.planes["restored" if title == "restored" else "scan"][row]
+        axis.imshow(under, cmap="gray", vmin=self.low, vmax=max(self.high, self.low + 1e-6), aspect=aspect)
+        if title == "anomaly":
+            plane = self.planes["anomaly"][row]
+            strength = np.clip(plane / self.top, 0, 1) ** 0.5
+            axis.imshow(plane, cmap="inferno", vmin=0, vmax=self.top, alpha=strength, aspect=aspect)
+            if self.flagged is not None:
+                outlines.insert(0, ("lime", self.flagged))
+        for colour, planes in outlines:
+            if planes[row].any():
+                axis.contour(planes[row] > 0.5, levels=[0.5], colors=colour, linewidths=0.8)
 
 
 def _png(figure: Figure, dpi: int, top: float = 0.95, gap: float = 0.06) -> bytes:

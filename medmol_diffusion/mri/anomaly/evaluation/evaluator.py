@@ -1,4 +1,4 @@
-"""Evaluator: methods on scans with known lesions, by a protocol in which no threshold sees the scans it is tested on."""
+"""Evaluator: methods on scans with known lesions, by a protocol in which no threshold sees what it is tested on."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

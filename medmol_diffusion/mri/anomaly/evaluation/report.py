@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 from medmol_diffusion.judging.cells import NONE, interval, number
@@ -74,8 +75,8 @@ def protocol_of(by: Evaluator) -> str:
         f"{counted(len(by.test), 'scan')} of {counted(len({case.subject for case in by.test}), 'subject')}, "
         f"{sum(case.sick for case in by.test)} with lesions; thresholds, z-scores and percentiles come from "
         f"{counted(len(by.healthy), 'healthy scan')} of {len({case.subject for case in by.healthy})} other subjects "
-        f"alone. In brackets, 95 % intervals over subjects, from {by.draws} bootstrap draws. Network calls, seconds and "
-        "the memory of the process are those of one scan, measured here."
+        f"alone. In brackets, 95 % intervals over subjects, from {by.draws} bootstrap draws. Network calls, seconds "
+        "and the memory of the process are those of one scan, measured here."
     )
 
 
@@ -91,7 +92,7 @@ def write_subjects(path: Path, found: Sequence[Evaluation]) -> Path:
 
 def _sizes(found: Sequence[Evaluation]) -> ScoreTable:
     edges = [f"{size:g}" for size in SIZES]
-    names = [f"below {edges[0]} ml", *(f"{a} to {b} ml" for a, b in zip(edges, edges[1:], strict=False))]
+    names = [f"below {edges[0]} ml", *(f"{a} to {b} ml" for a, b in pairwise(edges))]
     names.append(f"above {edges[-1]} ml")
     counts = [count for _, count in found[0].figures.by_size] if found else [0] * len(names)
     return ScoreTable(
