@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from rich.console import Console
 
@@ -14,8 +13,9 @@ from medmol_diffusion.core import Elbo
 from medmol_diffusion.molecules import EnumeratedData, MoleculeDiffusion, write_sdf
 from medmol_diffusion.molecules.metrics import score_molecules, smiles_of
 from medmol_diffusion.molecules.picture import depictions
-from medmol_diffusion.mri import METHODS, AnomalyDetector, PhantomData, Volume, VolumeDiffusion
-from medmol_diffusion.mri.evaluation import evaluate
+from medmol_diffusion.mri import METHODS, PhantomData, Volume, VolumeDiffusion
+from medmol_diffusion.mri.anomaly import Detection, Setting
+from medmol_diffusion.mri.anomaly.evaluation import Case, Evaluator, protocol_of, tables_of
 from medmol_diffusion.mri.phantom import head_phantom
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 from medmol_diffusion.report import Report
@@ -34,13 +34,6 @@ MEANING = {
     "bits_per_dim": "the same in bits",
     VolumeDiffusion.baseline_name: "what bits_per_dim is without a network",
     "gain over it": "by how much bits_per_dim is lower, paired by head: what the network is worth",
-}
-HEADINGS = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "dice": "Dice",
-    "dice_per_scan": "Dice, mean of scans",
-    "best_dice": "best possible Dice",
 }
 SHAPE = [32, 40, 32]
 MOLECULE_STEPS, VOLUME_STEPS = 4000, 800
@@ -190,19 +183,26 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
 
     say("lesions in heads the model has not seen")
     sick = [head_phantom(1_000_000 + i, SHAPE, contrast="FLAIR", lesions=1, lesion_kind="mass") for i in range(6)]
-    healthy = [head_phantom(2_000_000 + i, SHAPE, contrast="FLAIR") for i in range(4)]
-    truth = [Volume(head.lesion, head.volume.affine) for head in sick]
-    brains = [Volume(head.brain, head.volume.affine) for head in [*sick, *healthy]]
-    largest = max(range(len(sick)), key=lambda i: int(sick[i].lesion.sum()))
-    evaluations, picture = {}, b""
-    for method in METHODS:
-        detector = AnomalyDetector(model, method)
-        detector.fit([head.volume for head in healthy], brains=brains[len(sick) :])
-        found = [detector.detect(head.volume, brain) for head, brain in zip(sick, brains, strict=False)]
-        evaluations[method] = evaluate(found, truth, detector.threshold).rows()
-        if method == "one_shot":
-            picture = detection_sheet(found[largest], truth[largest])
-            found[largest].map.write(out / "anomaly.nii.gz")
+    healthy = [head_phantom(2_000_000 + i, SHAPE, contrast="FLAIR") for i in range(8)]
+    cases = [
+        Case(
+            head.volume,
+            f"head-{i}",
+            Volume(head.lesion, head.volume.affine) if head.lesion.any() else None,
+            Volume(head.brain, head.volume.affine),
+        )
+        for i, head in enumerate([*sick, *healthy])
+    ]
+    largest = cases[max(range(len(sick)), key=lambda i: int(sick[i].lesion.sum()))]
+    evaluator = Evaluator(Setting(model), healthy=cases[-4:], test=cases[:-4])
+    picture: list[bytes] = []
+
+    def seen(method: str, case: Case, found: Detection) -> None:
+        if method == "one_shot" and case is largest:
+            picture.append(detection_sheet(found, case.lesions))
+            found.map.write(out / "anomaly.nii.gz")
+
+    evaluations, left_out = evaluator.run(METHODS, seen)
 
     report.heading("MRI")
     size = " x ".join(map(str, SHAPE))
@@ -217,24 +217,18 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
     _bound_section(report, rows, bound, "held-out head", "256 grey levels; every voxel counted; continuous time")
     report.heading("Anomalies, found by what the model cannot restore", 3)
     report.text(
-        "Voxels inside the brain of 6 heads with one mass each, against the true masks; the threshold of Dice comes "
-        "from 4 healthy heads. At 6 mm a lesion is a handful of voxels, so Dice is low for every method."
+        "In brain masks of 6 heads with one mass each and 4 without. At 6 mm a lesion is a handful of voxels, so Dice "
+        f"is low for every method. {protocol_of(evaluator)}"
     )
-    report.png(picture, "The largest of 6 lesions, its true outline in cyan: scan, restored scan, one_shot map.")
-    pairs = zip(found, truth, strict=True)
-    inside = np.concatenate([mask.data[detection.inside] > 0 for detection, mask in pairs])
-    lesion_share = inside.mean()
-    figures = next(iter(evaluations.values()))
-    report.table(
-        ["method", *(HEADINGS[name] for name, *_ in figures)],
-        [(method, *(f"{value} ({interval})" for _, value, interval, _ in row)) for method, row in evaluations.items()],
-    )
-    report.text(
-        f"A map that knows nothing has an AUROC of 0.5 and an AUPRC of {lesion_share:.4f}, the share of lesion. "
-        "AUROC, AUPRC and Dice are over the voxels of all heads together; the best possible Dice takes its threshold "
-        "from the truth, so it is a ceiling and no result. In brackets, 95 % intervals over the heads. The method "
-        "smoothing is the baseline without a model."
-    )
+    for data in picture:
+        caption = (
+            "The largest of 6 lesions, its true outline in cyan, the threshold's in green: scan, restored, one_shot."
+        )
+        report.png(data, caption)
+    for table in tables_of(evaluations, left_out, evaluator):
+        report.heading(table.title, 3)
+        report.text(table.meaning)
+        report.table(table.header, table.rows)
     _curve_section(report, run)
 
 

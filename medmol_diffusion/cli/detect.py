@@ -39,7 +39,7 @@ def add(verbs: Verbs) -> None:
         "--healthy",
         type=there,
         metavar="FOLDER",
-        help="healthy scans: methods learn from them, thresholds come of them",
+        help="healthy scans, which fix the threshold and teach methods",
     )
     sub.add_argument("--pattern", metavar="GLOB", help="which files of --healthy are scans")
     sub.add_argument(

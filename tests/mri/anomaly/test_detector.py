@@ -1,15 +1,14 @@
-"""Detection: maps in the scan's own space, scores, calibration, evaluation against masks."""
+"""Detection: maps in the scan's own space, scores, calibration."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from medmol_diffusion.mri.evaluation import evaluate
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import AnomalyDetector, HaarStage, UNet3D, Volume, VolumeDiffusion
-from medmol_diffusion.mri.anomaly import METHODS, Detection
+from medmol_diffusion.mri.anomaly import METHODS
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 
 PNG = b"\x89PNG"
@@ -82,32 +81,38 @@ def test_a_brain_mask_says_where_to_look(model: VolumeDiffusion) -> None:
         AnomalyDetector(model, "smoothing").detect(scan, replace(scan, data=np.zeros(scan.shape)))
 
 
-def detection(scan: Volume, anomaly: np.ndarray) -> Detection:
-    shown = replace(scan, data=anomaly)
-    return Detection(scan, shown, scan, np.ones(scan.shape, dtype=bool), 0.0)
+def test_the_mask_is_what_lies_above_the_threshold_of_the_healthy(model: VolumeDiffusion) -> None:
+    detector = AnomalyDetector(model, "smoothing")
+    scan = head(bright=(12, 14, 9))
+    with pytest.raises(InputError, match="call fit first"):
+        detector.detect(scan).to_mask()
+    with pytest.raises(InputError, match=r"quantile = 1\.0 must lie between 0 and 1"):
+        detector.fit([head()], quantile=1.0)
+    detector.fit([head()], quantile=0.95)
+    found = detector.detect(scan)
+    assert found.threshold == detector.threshold
+    mask = found.to_mask()
+    assert mask.same_grid(scan)
+    assert np.array_equal(mask.data > 0, (found.map.data > found.threshold) & found.inside)
+    assert 0 < found.flagged.sum() < found.inside.sum() / 2
 
 
-def test_evaluation_of_a_perfect_and_of_an_inverted_map() -> None:
-    scan = head()
-    lesion = np.zeros(scan.shape, dtype=np.float32)
-    lesion[5:9, 5:9, 5:9] = 1
-    truth = replace(scan, data=lesion)
-    perfect = evaluate([detection(scan, lesion)] * 2, [truth] * 2, threshold=0.5, draws=5)
-    assert [perfect.auroc.value, perfect.auprc.value, perfect.best_dice.value] == [1, 1, 1]
-    assert perfect.dice is not None
-    assert perfect.dice.value == 1
-    inverted = evaluate([detection(scan, 1 - lesion)] * 2, [truth] * 2, draws=5)
-    assert inverted.auroc.value == 0
-    assert inverted.dice is None
-
-
-def test_evaluation_refuses_masks_on_another_grid_and_no_lesion_at_all() -> None:
-    scan = head()
-    empty = replace(scan, data=np.zeros(scan.shape))
-    with pytest.raises(InputError, match="another grid"):
-        evaluate([detection(scan, scan.data)], [empty.crop_or_pad((20, 20, 20))])
-    with pytest.raises(InputError, match="none of the masks"):
-        evaluate([detection(scan, scan.data)], [empty])
+def test_images_are_for_models_of_translation_and_are_asked_for_by_name() -> None:
+    torch.manual_seed(0)
+    network = UNet3D(24, 16, [8], 1)
+    made = VolumeDiffusion([16, 16, 16], HaarStage(1), network=network, spacing=4.0, task=Translation("T1w")).eval()
+    made.first_stage.spectrum.std.fill_(0.1)
+    detector, scan = AnomalyDetector(made), head(bright=(12, 14, 9))
+    with pytest.raises(Unserved, match="the model reads T1w of the same head: give it"):
+        detector.detect(scan)
+    with pytest.raises(InputError, match="an image of the name T2w is given, and the model reads T1w"):
+        detector.detect(scan, images={"T2w": scan})
+    one, other = (detector.detect(scan, images={"T1w": image}) for image in (scan, head()))
+    assert one.map.same_grid(scan)
+    assert np.abs(one.restored.data - other.restored.data).max() > 0
+    free = VolumeDiffusion([16, 16, 16], HaarStage(1), network=UNet3D(16, 16, [8], 1), spacing=4.0)
+    with pytest.raises(InputError, match="reads no other contrast"):
+        AnomalyDetector(free).detect(scan, images={"T1w": scan})
 
 
 def test_an_unknown_method_is_named(model: VolumeDiffusion) -> None:
