@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri import AnomalyDetector, HaarStage, UNet3D, Volume, VolumeDiffusion
-from medmol_diffusion.mri.anomaly import METHODS
+from medmol_diffusion.mri import AnomalyDetector, HaarStage, Translation, UNet3D, Volume, VolumeDiffusion
+from medmol_diffusion.mri.anomaly import METHODS, Unserved
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 
 PNG = b"\x89PNG"

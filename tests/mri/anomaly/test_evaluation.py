@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -116,11 +116,11 @@ def test_intervals_are_those_of_a_bootstrap_over_subjects_with_all_their_voxels(
     maps = [draw.normal(size=t.shape) + t for t in truth]
     found = Figures.of([measured(m, t, str(i)) for i, (m, t) in enumerate(zip(maps, truth, strict=True))], 20, seed=3)
 
+    def drawn(units: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.tile(one.ravel(), int(w)) for one, w in zip(units, weights, strict=True)])
+
     def of(weights: np.ndarray) -> list[float]:
-        m, t = (
-            np.concatenate([np.tile(x.ravel(), int(w)) for x, w in zip(xs, weights, strict=True)])
-            for xs in (maps, truth)
-        )
+        m, t = drawn(maps, weights), drawn(truth, weights)
         return [auroc(m.astype(np.float32), t), dice(m > 0.5, t)]
 
     low, high = Bootstrap(6, 20, 3).interval(of)
@@ -167,28 +167,20 @@ def test_nothing_of_the_test_reaches_what_is_learnt(setting: Setting) -> None:
     """Other test scans, or other masks: the same threshold, z-scores and answers. Stages that learn see the healthy."""
     seen: list[list[str]] = []
 
-    @dataclass(frozen=True)
     class Curious:
-        inner: Smoothing = Smoothing()
-
         def fitted(self, setting: Setting, healthy: Sequence[Exam]) -> Self:
             seen.append([name for exam in healthy for name in exam.batch.names])
             return self
 
         def __call__(self, setting: Setting, exam: Exam) -> Restored:
-            return self.inner(setting, exam)
+            return Smoothing()(setting, exam)
 
     healthy = [case(0), case(1), case(2)]
     method = Method(Curious(), postprocess=Cleaned(1, 0.0))
     test = [case(3, lesion=True), case(4, lesion=True)]
     other = [replace(one, lesions=replace(one.scan, data=1 - one.truth)) for one in test]
-    threshold, figures = zip(
-        *(
-            (found.threshold, found.figures)
-            for found in (Evaluator(setting, healthy, one, draws=5).evaluate(method) for one in (test, other, test[:1]))
-        ),
-        strict=True,
-    )
+    found = [Evaluator(setting, healthy, one, draws=5).evaluate(method) for one in (test, other, test[:1])]
+    threshold, figures = [one.threshold for one in found], [one.figures for one in found]
     assert len(set(threshold)) == 1
     assert figures[0].subjects[0].score == figures[1].subjects[0].score == figures[2].subjects[0].score
     assert figures[0].estimates["auroc"].value == pytest.approx(1 - figures[1].estimates["auroc"].value)
