@@ -179,7 +179,8 @@ def _evaluated(detectors: dict[str, "AnomalyDetector"], cases: Cases, results: "
         if name in detectors and id(case) in files:
             results.add(name, files[id(case)], found, case.lesions)
 
-    found, left_out = evaluator.run(detectors, seen, stage)
+    methods = {name: detector.method for name, detector in detectors.items()}
+    found, left_out = evaluator.run(methods, seen, stage)
     if not found:
         raise InputError(f"none of the methods can be served; the first, {next(iter(left_out.values()))}")
     tables = tables_of(found, left_out, evaluator)
