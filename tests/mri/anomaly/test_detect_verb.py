@@ -46,7 +46,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Healthy subjects 0 to 2, 4 and 5 with a mass, 6 without; the healthy and 4 have a second contrast, all a brain."""
+    """Healthy subjects 0 to 2, 4 and 5 with a mass, 6 without; those up to 4 have a second contrast, all a brain."""
     folder = tmp_path_factory.mktemp("heads")
     for i in (0, 1, 2, 4, 5, 6):
         where = folder / ("healthy" if i < 4 else "test")

@@ -107,6 +107,9 @@ def test_pooled_and_per_subject_figures_against_a_hand_count() -> None:
     assert found.subjects[1].lesion_ml == pytest.approx(65 * 0.064)
     pair = Figures.of([measured(maps[0], one, "a"), measured(maps[1], two, "a")], draws=5)
     assert len(pair.subjects) == 1
+    assert np.isnan(found.estimates["auroc"].low)  # two subjects with lesions have no interval
+    assert not np.isnan(found.estimates["false_lesions"].low)
+    assert np.isnan(found.estimates["false_alarm_ml"].low)
     assert pair.estimates["dice_per_subject"].value == pytest.approx(2 * 40 / (12 + 32 + 8 + 65))
 
 

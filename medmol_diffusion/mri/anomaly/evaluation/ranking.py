@@ -39,9 +39,9 @@ class Ranking:
         if len(edges) > limit:
             edges = np.unique(np.quantile(edges, np.linspace(0, 1, limit), method="lower"))
         pairs = [_counts(s, t, edges) for s, t in zip(scores, truth, strict=True)]
-        lesion, healthy, tied = (np.stack(column)[:, ::-1] for column in zip(*pairs, strict=True))
+        lesion, healthy, tied = (np.stack(column)[:, ::-1].copy() for column in zip(*pairs, strict=True))
         total = np.array([np.count_nonzero(~t) for t in truth], dtype=np.float64)
-        return cls(*(np.ascontiguousarray(one) for one in (lesion, healthy, tied)), total, edges[::-1])
+        return cls(lesion, healthy, tied, total, edges[::-1])
 
     def auroc(self, weights: np.ndarray) -> float:
         """P(score of a lesion voxel > of a healthy one), ties half (Mann & Whitney 1947), with weights [S] of units.

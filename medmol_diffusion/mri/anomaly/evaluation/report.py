@@ -29,7 +29,7 @@ def tables_of(found: Sequence[Evaluation], left_out: Mapping[str, str], by: Eval
     share = found[0].figures.lesion_share if found else float("nan")
     alarms = sum(not case.sick for case in by.test)
     free = (
-        f"False alarms are counted on {counted(alarms, 'scan')} without lesions that no threshold has seen."
+        f"False alarms are what is flagged of a scan without lesions, the mean of {alarms} that no threshold has seen."
         if alarms
         else "No scan of the test is without lesions, so false alarms and the AUROC of subjects are not known."
     )
