@@ -155,12 +155,9 @@ class AnomalyDetector:
             raise InputError("calibration needs at least one healthy scan")
         if not 0 < quantile < 1:
             raise InputError(f"quantile = {quantile} must lie between 0 and 1: 0.99 leaves 1 % of healthy voxels above")
-        given = [
-            (scan, brain, others)
-            for scan, brain, others in zip(
-                healthy, brains or [None] * len(healthy), images or [None] * len(healthy), strict=True
-            )
-        ]
+        masks: Sequence[Volume | None] = brains or [None] * len(healthy)
+        others: Sequence[Images | None] = images or [None] * len(healthy)
+        given = list(zip(healthy, masks, others, strict=True))
         exams = [self._examined(*one)[2] for one in given]
         with self._served(exams[0]):
             self.method = self.method.fitted(self.setting, exams)
