@@ -32,7 +32,8 @@ p { max-width: 46rem; } .soft, figcaption { color: var(--soft); font-size: .9rem
 table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 td:last-child { color: var(--soft); font-size: .92rem; }
-.many { font-size: .84rem; } .many th, .many td { padding-right: .7rem; }
+.many { font-size: .84rem; } .many th { font-size: .78rem; } .many td:last-child { font-size: inherit; }
+.many th, .many td { padding-right: .7rem; }
 .wordy td:last-child { white-space: normal; min-width: 11rem; }
 th { color: var(--soft); font-weight: 600; font-size: .85rem; }
 @media (max-width: 34rem) { table { font-size: .85rem; } th, td { padding-right: .7rem; }

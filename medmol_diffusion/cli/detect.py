@@ -186,6 +186,7 @@ def _evaluated(detectors: dict[str, "AnomalyDetector"], cases: Cases, results: "
     tables = tables_of(found, left_out, evaluator)
     for table in tables:
         show(table.title, table.header, table.rows, table.meaning)
+    console.print(protocol_of(evaluator))
     results.costs = {one.name: one.cost for one in found}
     write_subjects(results.out / "subjects.csv", found)
     page = write_anomaly_page(results.out / "report.html", results.model, evaluator, found, tables, album)
