@@ -220,11 +220,8 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
         "In brain masks of 6 heads with one mass each and 4 without. At 6 mm a lesion is a handful of voxels, so Dice "
         f"is low for every method. {protocol_of(evaluator)}"
     )
-    for data in picture:
-        caption = (
-            "The largest of 6 lesions, its true outline in cyan, the threshold's in green: scan, restored, one_shot."
-        )
-        report.png(data, caption)
+    for shown in picture:
+        report.png(shown, "The largest of 6 lesions, outlined in cyan, and in green what one_shot flags.")
     for table in tables_of(evaluations, left_out, evaluator):
         report.heading(table.title, 3)
         report.text(table.meaning)

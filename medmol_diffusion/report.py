@@ -32,6 +32,8 @@ p { max-width: 46rem; } .soft, figcaption { color: var(--soft); font-size: .9rem
 table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 td:last-child { color: var(--soft); font-size: .92rem; }
+.many { font-size: .84rem; } .many th { font-size: .78rem; } .many td:last-child { font-size: inherit; }
+.many th, .many td { padding-right: .7rem; }
 .wordy td:last-child { white-space: normal; min-width: 11rem; }
 th { color: var(--soft); font-weight: 600; font-size: .85rem; }
 @media (max-width: 34rem) { table { font-size: .85rem; } th, td { padding-right: .7rem; }
@@ -48,6 +50,8 @@ figure.plot { margin: .5rem 0; } figure.plot svg { background: none; border: 0; 
 """
 WORDY = 20
 """Letters from which on the last cells of a table are sentences, and are broken into lines."""
+MANY = 6
+"""Columns above which a table is set smaller."""
 
 
 class Report:
@@ -66,7 +70,9 @@ class Report:
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        words = " class='wordy'" if any(len(row[-1]) > WORDY for row in rows) else ""
+        kinds = [("wordy", any(len(row[-1]) > WORDY for row in rows)), ("many", len(header) > MANY)]
+        classes = " ".join(name for name, holds in kinds if holds)
+        words = f" class='{classes}'" if classes else ""
         # focus lets the arrow keys scroll it
         self._parts.append(f"<div class='scroll' tabindex='0'><table{words}><tr>{head}</tr>{body}</table></div>")
 

@@ -132,11 +132,12 @@ def _answered(
     left_out: dict[str, str] = {}
     if cases.healthy:
         healthy = cases.to_learn()
-        scans, brains, images = zip(*((case.scan, case.brain, case.images) for case in healthy), strict=True)
+        rows = ((case.scan, case.brain, case.images, case.subject) for case in healthy)
+        scans, brains, images, subjects = zip(*rows, strict=True)
         with stage("healthy scans", len(detectors)) as reach:
             for place, (name, detector) in enumerate(detectors.items(), start=1):
                 try:
-                    detector.fit(scans, results.options.quantile, brains, images)
+                    detector.fit(scans, results.options.quantile, brains, images, subjects)
                 except Unserved as error:
                     if not every:
                         raise
@@ -179,12 +180,14 @@ def _evaluated(detectors: dict[str, "AnomalyDetector"], cases: Cases, results: "
         if name in detectors and id(case) in files:
             results.add(name, files[id(case)], found, case.lesions)
 
-    found, left_out = evaluator.run(detectors, seen, stage)
+    methods = {name: detector.method for name, detector in detectors.items()}
+    found, left_out = evaluator.run(methods, seen, stage)
     if not found:
         raise InputError(f"none of the methods can be served; the first, {next(iter(left_out.values()))}")
     tables = tables_of(found, left_out, evaluator)
     for table in tables:
         show(table.title, table.header, table.rows, table.meaning)
+    console.print(protocol_of(evaluator))
     results.costs = {one.name: one.cost for one in found}
     write_subjects(results.out / "subjects.csv", found)
     page = write_anomaly_page(results.out / "report.html", results.model, evaluator, found, tables, album)

@@ -109,7 +109,7 @@ class _Slices:
         self.planes["anomaly"] = orthogonal_slices(anomaly, centre)
         self.low, self.high = np.percentile(scan.data, [0.5, 99.5])
         self.top = max(float(anomaly.max()), 1e-6)
-        self.outlines = [] if truth is None else [("cyan", orthogonal_slices(truth.reorient("RAS").data, centre))]
+        self.outlines = [] if truth is None else [("#00c8ff", orthogonal_slices(truth.reorient("RAS").data, centre))]
         self.flagged = None
         if found.threshold is not None:
             self.flagged = orthogonal_slices(found.to_mask().reorient("RAS").data, centre)
@@ -127,7 +127,7 @@ class _Slices:
                 outlines.insert(0, ("lime", self.flagged))
         for colour, planes in outlines:
             if planes[row].any():
-                axis.contour(planes[row] > 0.5, levels=[0.5], colors=colour, linewidths=0.8)
+                axis.contour(planes[row] > 0.5, levels=[0.5], colors=colour, linewidths=1.1)
 
 
 def _png(figure: Figure, dpi: int, top: float = 0.95, gap: float = 0.06) -> bytes:

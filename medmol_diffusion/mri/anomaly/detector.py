@@ -21,6 +21,8 @@ from medmol_diffusion.mri.tasks.translation import Translation
 from medmol_diffusion.mri.transforms import Prepared, foreground_mask
 from medmol_diffusion.mri.volume import Volume
 
+FOLDS = 5
+"""Turns in which a method that learns is calibrated."""
 Scan = Volume | str | Path
 """A scan or its file."""
 Images = Mapping[str, Volume]
@@ -144,34 +146,65 @@ class AnomalyDetector:
         quantile: float = 0.99,
         brains: Sequence[Volume | None] | None = None,
         images: Sequence[Images] | None = None,
+        subjects: Sequence[str] | None = None,
     ) -> None:
         """Learn from healthy scans: what the method's stages have to know, the threshold (a quantile of the maps'
         voxels), and the scores that percentiles are of.
 
+        A method that learns knows the scans that it has learnt from, and its maps of them are fainter than those of
+        others. Its threshold and scores are therefore taken in FOLDS turns, from the maps of the subjects that it has
+        not learnt from in each; then it learns from all.
+
+        Args:
+            healthy: scans without lesions.
+            quantile: of the maps' voxels.
+            brains, images: of each scan, as for ``detect``.
+            subjects: whose each scan is; everybody's own when left out.
+
         Raises:
             InputError: no scans are given, or a quantile outside (0, 1).
-            Unserved: as for ``detect``.
+            Unserved: as for ``detect``; or the method learns, and there is a single subject.
         """
         if not healthy:
             raise InputError("calibration needs at least one healthy scan")
         if not 0 < quantile < 1:
             raise InputError(f"quantile = {quantile} must lie between 0 and 1: 0.99 leaves 1 % of healthy voxels above")
-        given = [
-            (scan, brain, others)
-            for scan, brain, others in zip(
-                healthy, brains or [None] * len(healthy), images or [None] * len(healthy), strict=True
-            )
-        ]
+        masks: Sequence[Volume | None] = brains or [None] * len(healthy)
+        others: Sequence[Images | None] = images or [None] * len(healthy)
+        given = list(zip(healthy, masks, others, strict=True))
         exams = [self._examined(*one)[2] for one in given]
-        with self._served(exams[0]):
-            self.method = self.method.fitted(self.setting, exams)
-        voxels, scores = [], []
-        for one in given:  # of a map, no more is kept than its voxels
-            found = self.detect(*one)
-            voxels.append(found.map.data[found.inside])
-            scores.append(found.score)
+        voxels: list[np.ndarray] = []
+        scores = np.zeros(len(given))
+        for method, rows in self._turns(exams, list(subjects or map(str, range(len(given))))):
+            self.method = method
+            for row in rows:  # of a map, no more is kept than its voxels
+                found = self.detect(*given[row])
+                voxels.append(found.map.data[found.inside])
+                scores[row] = found.score
+        if self.method.learns:
+            self.method = self._fitted(self.method, exams)
         self.threshold = float(np.quantile(np.concatenate(voxels), quantile))
-        self.healthy_scores = np.array(scores)
+        self.healthy_scores = scores
+
+    def _turns(self, exams: list[Exam], subjects: list[str]) -> Iterator[tuple[Method | Ensemble, list[int]]]:
+        """(the method as it has learnt from the others, places of some scans), until every scan had its turn."""
+        unfitted, people = self.method, sorted(set(subjects))
+        if not unfitted.learns:
+            yield unfitted, list(range(len(exams)))
+            return
+        if len(people) < 2:
+            raise Unserved(
+                f"{self.name} learns from healthy scans, and its threshold comes from others than it has learnt from: "
+                "give those of two subjects at least"
+            )
+        for fold in range(min(FOLDS, len(people))):
+            held = set(people[fold::FOLDS])
+            rows = [row for row, subject in enumerate(subjects) if subject in held]
+            yield self._fitted(unfitted, [exam for row, exam in enumerate(exams) if row not in rows]), rows
+
+    def _fitted(self, method: Method | Ensemble, exams: list[Exam]) -> Method | Ensemble:
+        with self._served(exams[0]):
+            return method.fitted(self.setting, exams)
 
     def _examined(self, scan: Scan, brain: Volume | None, images: Images | None) -> tuple[Volume, Prepared, Exam]:
         volume = scan if isinstance(scan, Volume) else Volume.read(scan)

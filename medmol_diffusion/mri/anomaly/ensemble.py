@@ -58,6 +58,11 @@ class Ensemble:
         if self.join not in JOINS:
             raise InputError(f"unknown join '{self.join}' of an ensemble: choose one of {', '.join(JOINS)}")
 
+    @property
+    def learns(self) -> bool:
+        """Whether it has to see healthy scans first."""
+        return self.join == "z" or isinstance(self.score, Learner) or any(member.learns for member in self.members)
+
     def fitted(self, setting: Setting, healthy: Sequence[Exam]) -> Self:
         """The ensemble whose members have seen healthy scans, each as an exam of its own."""
         members = tuple(member.fitted(setting, healthy) for member in self.members)

@@ -75,6 +75,11 @@ class Method:
     postprocess: Postprocess = CLEANED
     score: Score = TOP_SHARE
 
+    @property
+    def learns(self) -> bool:
+        """Whether a stage has to see healthy scans first."""
+        return any(isinstance(stage, Learner) for stage in vars(self).values())
+
     def fitted(self, setting: Setting, healthy: Sequence[Exam]) -> Self:
         """The method whose stages have seen healthy scans, each as an exam of its own."""
         return replace(self, **_fitted({one.name: getattr(self, one.name) for one in fields(self)}, setting, healthy))

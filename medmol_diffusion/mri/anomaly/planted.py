@@ -111,9 +111,8 @@ def plant(
     for _ in range(count):
         shape = drawn(shapes, ml, rng) if shapes else blob(1.0 if ml is None else ml, rng)
         share, inside = _placed(shape, scan, room, rng, edge, fit)
-        change = contrast * (high - low) / 2
-        if level is not None and smooth is not None:
-            change = level + change - smooth
+        added = contrast * (high - low) / 2
+        change = added if level is None or smooth is None else level + added - smooth
         touched = share > EDGE
         before = data.copy()
         data = np.where(touched, data + share * change, data).astype(np.float32)

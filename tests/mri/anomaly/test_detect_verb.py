@@ -46,11 +46,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Healthy subjects 0 to 3, 4 and 5 with a mass, 6 without; all with a second contrast and a brain."""
+    """Healthy subjects 0 to 2, 4 and 5 with a mass, 6 without; those up to 4 have a second contrast, all a brain."""
     folder = tmp_path_factory.mktemp("heads")
-    for i in range(7):
+    for i in (0, 1, 2, 4, 5, 6):
         where = folder / ("healthy" if i < 4 else "test")
-        for contrast in ("FLAIR", "T1w"):
+        for contrast in ("FLAIR", "T1w")[: 2 if i <= 4 else 1]:
             head = head_phantom(i, SHAPE, contrast=contrast, lesions=int(i in (4, 5)), lesion_kind="mass")
             head.volume.write(where / f"sub-{i}_{contrast}.nii.gz")
         for kind, mask in (("masks", head.lesion), ("brains", head.brain)):
@@ -94,7 +94,7 @@ def test_masks_evaluate_beside_the_baselines_on_other_subjects(models: Path, hea
     said = json.loads((tmp_path / "detect.json").read_text())
     assert said["method"] == "one_shot"
     assert {"one_shot", "smoothing"} <= set(said["evaluation"]["voxels"])
-    assert "3 healthy scans" in said["evaluation"]["protocol"]
+    assert "2 healthy scans" in said["evaluation"]["protocol"]
     assert 0 <= said["evaluation"]["lesions"]["one_shot"]["subject_auroc"]["value"] <= 1
     assert list(said["scores"]) == sick_and_well(heads)
     assert not list(tmp_path.rglob("*smoothing*"))  # a baseline is figures, and writes no map

@@ -8,7 +8,8 @@ import torch
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import AnomalyDetector, HaarStage, Translation, UNet3D, Volume, VolumeDiffusion
-from medmol_diffusion.mri.anomaly import METHODS, Ensemble, Unserved
+from medmol_diffusion.mri.anomaly import METHODS, Ensemble, Method, Unserved
+from medmol_diffusion.mri.anomaly.restore.pca import PCA
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 
 OF_OTHER_MODELS = {"autoencoder", "counterfactual", "translate"}
@@ -43,7 +44,9 @@ def test_the_map_lies_on_the_scans_own_grid_and_finds_a_bright_spot(model: Volum
     scan = head(bright=(12, 14, 9))
     detector = AnomalyDetector(model, method)
     if method in LEARNERS:
-        detector.fit([head((20, 14, 12), seed=1), head((12, 7, 12), seed=2)])  # as bright, elsewhere
+        detector.fit(
+            [head((20, 14, 12), seed=1), head((12, 7, 12), seed=2), head((16, 18, 12), seed=3)]
+        )  # as bright, elsewhere
     found = detector.detect(scan)
     assert found.map.same_grid(scan)
     assert found.restored.same_grid(scan)
@@ -123,6 +126,22 @@ def test_images_are_for_models_of_translation_and_are_asked_for_by_name() -> Non
 def test_an_unknown_method_is_named(model: VolumeDiffusion) -> None:
     with pytest.raises(InputError, match="one_shot"):
         AnomalyDetector(model, "magic")
+
+
+def test_a_method_that_learns_is_calibrated_on_scans_it_has_not_learnt_from(model: VolumeDiffusion) -> None:
+    """PCA of all components returns what it has learnt from: on such scans its threshold would be near 0."""
+    method = Method(PCA(share=1.0, registration="none"))
+    detector, scans = AnomalyDetector(model, method), [head(seed=seed) for seed in range(4)]
+    detector.fit(scans, quantile=0.95)
+    assert detector.threshold is not None
+    assert detector.healthy_scores is not None
+    known = [detector.detect(scan) for scan in scans]  # by the method that has learnt from all
+    assert detector.threshold > 5 * max(np.quantile(one.map.data[one.inside], 0.95) for one in known)
+    assert detector.healthy_scores.min() > max(one.score for one in known)
+    fresh = detector.detect(head(seed=9))
+    assert detector.threshold == pytest.approx(np.quantile(fresh.map.data[fresh.inside], 0.95), rel=0.4)
+    with pytest.raises(Unserved, match="two subjects at least"):
+        detector.fit(scans, subjects=["one"] * 4)
 
 
 @pytest.mark.parametrize("method", sorted(LEARNERS))

@@ -104,6 +104,7 @@ class Evaluator:
             self.quantile,
             [case.brain for case in self.healthy],
             [case.images for case in self.healthy],
+            [case.subject for case in self.healthy],
         )
         fit_seconds = perf_counter() - began
         assert detector.threshold is not None

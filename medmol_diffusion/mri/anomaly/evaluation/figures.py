@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.judging.bootstrap import Bootstrap
+from medmol_diffusion.judging.bootstrap import FEWEST, Bootstrap
 from medmol_diffusion.mri.anomaly.evaluation.ranking import Ranking
 from medmol_diffusion.mri.anomaly.evaluation.subject import Measured, Subject
 from medmol_diffusion.mri.metrics import Estimate
@@ -22,7 +22,7 @@ FIGURES = {
     "best_dice_per_subject": "best possible Dice, mean of subjects",
     "sensitivity": "lesions found",
     "false_lesions": "false pieces a scan",
-    "false_alarm_ml": "false alarms, ml a healthy scan",
+    "false_alarm_ml": "false alarms, ml",
     "subject_auroc": "AUROC of subjects",
 }
 """What is measured, in words."""
@@ -72,6 +72,9 @@ class Figures:
         found, of = (np.array([getattr(one, name) for one in subjects], dtype=float) for name in ("found", "lesions"))
         place = list(FIGURES).index("sensitivity")
         low[place], high[place] = bootstrap.fraction(found, of)  # all or none found is no certainty
+        for place, name in enumerate(FIGURES):
+            if fewest(subjects, name) < FEWEST:
+                low[place] = high[place] = np.nan
         values = sums(np.ones(len(subjects)))
         sizes = [one.voxel_ml * np.count_nonzero(one.truth) for one in scans]
         total = sum(one.voxel_ml * len(one.truth) for one in scans)
@@ -81,6 +84,15 @@ class Figures:
             sum(sizes) / total,
             subjects,
         )
+
+
+def fewest(subjects: Sequence[Subject], name: str) -> int:
+    """How many subjects a figure rests on: those with lesions, those without, or the fewer of both."""
+    sick = sum(one.sick for one in subjects)
+    if name == "false_lesions":
+        return len(subjects)
+    well = len(subjects) - sick
+    return {"false_alarm_ml": well, "subject_auroc": min(sick, well)}.get(name, sick)
 
 
 class _Sums:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LIMIT = 2**16
+LIMIT = 2**15
 """Thresholds that are told apart."""
 
 
@@ -39,9 +39,9 @@ class Ranking:
         if len(edges) > limit:
             edges = np.unique(np.quantile(edges, np.linspace(0, 1, limit), method="lower"))
         pairs = [_counts(s, t, edges) for s, t in zip(scores, truth, strict=True)]
-        lesion, healthy, tied = (np.stack(column)[:, ::-1] for column in zip(*pairs, strict=True))
+        lesion, healthy, tied = (np.stack(column)[:, ::-1].copy() for column in zip(*pairs, strict=True))
         total = np.array([np.count_nonzero(~t) for t in truth], dtype=np.float64)
-        return cls(*(np.ascontiguousarray(one) for one in (lesion, healthy, tied)), total, edges[::-1])
+        return cls(lesion, healthy, tied, total, edges[::-1])
 
     def auroc(self, weights: np.ndarray) -> float:
         """P(score of a lesion voxel > of a healthy one), ties half (Mann & Whitney 1947), with weights [S] of units.
@@ -78,10 +78,12 @@ class Ranking:
 
 def _counts(scores: np.ndarray, truth: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """[K] of rising edges: lesion voxels in [edge, next edge), healthy ones there, healthy ones on the edge."""
-    healthy = scores[~truth]
-    healthy = healthy[healthy >= edges[0]] if len(edges) else healthy[:0]
-    place = np.searchsorted(edges, healthy, side="right") - 1
-    on_edge = place[edges[place] == healthy] if len(edges) else place
-    places = (np.searchsorted(edges, scores[truth], side="right") - 1, place, on_edge)
-    lesion, rest, tied = (np.bincount(one, minlength=len(edges)).astype(np.float64) for one in places)
-    return lesion, rest, tied
+    inside, tied = zip(*(_between(np.sort(scores[which]), edges) for which in (truth, ~truth)), strict=True)
+    return inside[0], inside[1], tied[1]
+
+
+def _between(rising: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[K] values in [edge, next edge), and on the edge. The edges look themselves up among sorted values: they are
+    fewer."""
+    below, reached = (np.searchsorted(rising, edges, side=side) for side in ("left", "right"))
+    return np.diff(below, append=len(rising)).astype(np.float64), (reached - below).astype(np.float64)

@@ -15,7 +15,8 @@ from medmol_diffusion.mri.metrics import Estimate
 from medmol_diffusion.plural import counted
 from medmol_diffusion.training.memory import GIB
 
-COST = ("network calls", "s a scan", "peak GiB")
+COST = ("calls", "s", "GiB")
+"""Of a scan: calls of the network, seconds, the most memory that is held."""
 GROUPS = {
     "voxels": ("auroc", "auprc", "dice", "best_dice"),
     "subjects": ("auroc_per_subject", "auprc_per_subject", "dice_per_subject", "best_dice_per_subject"),
@@ -29,7 +30,7 @@ def tables_of(found: Sequence[Evaluation], left_out: Mapping[str, str], by: Eval
     share = found[0].figures.lesion_share if found else float("nan")
     alarms = sum(not case.sick for case in by.test)
     free = (
-        f"False alarms are counted on {counted(alarms, 'scan')} without lesions that no threshold has seen."
+        f"False alarms are what is flagged of a scan without lesions, the mean of {alarms} that no threshold has seen."
         if alarms
         else "No scan of the test is without lesions, so false alarms and the AUROC of subjects are not known."
     )
@@ -75,8 +76,8 @@ def protocol_of(by: Evaluator) -> str:
         f"{counted(len(by.test), 'scan')} of {counted(len({case.subject for case in by.test}), 'subject')}, "
         f"{sum(case.sick for case in by.test)} with lesions; thresholds, z-scores and percentiles come from "
         f"{counted(len(by.healthy), 'healthy scan')} of {len({case.subject for case in by.healthy})} other subjects "
-        f"alone. In brackets, 95 % intervals over subjects, from {by.draws} bootstrap draws. Network calls, seconds "
-        "and the memory of the process are those of one scan, measured here."
+        f"alone. In brackets, 95 % intervals over subjects, from {by.draws} bootstrap draws. Calls of the network, "
+        "seconds, and GiB of memory at most, of the whole process, are those of one scan, measured here."
     )
 
 

@@ -75,7 +75,7 @@ class Inpaint:
 
     def __call__(self, setting: Setting, exam: Exam) -> Restored:
         if self.threshold is None:
-            raise InputError("inpaint has to see healthy scans before it marks any: fit it on some")
+            raise InputError("inpaint needs healthy scans: call fit, or give --healthy")
         likely = self._first(setting)(setting, exam).maps / self.threshold
         region = self.grown((likely > 1) & exam.inside) & exam.batch.mask
         make = self._of_the_rest if isinstance(setting.model.task, Inpainting) else self._repainted
