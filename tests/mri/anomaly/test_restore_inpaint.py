@@ -74,7 +74,7 @@ def test_the_mask_is_dilated_and_stays_inside() -> None:
 
 
 def test_it_has_to_see_healthy_scans_first() -> None:
-    with pytest.raises(InputError, match="fit it on some"):
+    with pytest.raises(InputError, match="needs healthy scans"):
         METHODS["inpaint"](certain(), scans(1))
     with pytest.raises(InputError, match="must lie in"):
         Inpaint(quantile=97.5)
