@@ -1,6 +1,5 @@
 """Exam: scans as the stages of anomaly detection take them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,21 +32,6 @@ class Exam:
     def take(self, rows: Tensor) -> "Exam":
         """Some of the scans."""
         return Exam(self.batch.take(rows), self.inside[rows.to(self.inside.device)])
-
-    @classmethod
-    def joined(cls, exams: Sequence["Exam"]) -> "Exam":
-        """Several as one; of the batches, what stages read."""
-        batches = [exam.batch for exam in exams]
-        return cls(
-            VolumeBatch(
-                torch.cat([batch.data for batch in batches]),
-                torch.cat([batch.mask for batch in batches]),
-                torch.cat([batch.index for batch in batches]),
-                [name for batch in batches for name in batch.names],
-                images={name: torch.cat([batch.images[name] for batch in batches]) for name in batches[0].images},
-            ),
-            torch.cat([exam.inside for exam in exams]),
-        )
 
     def __len__(self) -> int:
         return len(self.batch)

@@ -222,7 +222,10 @@ def test_a_lesion_is_no_component_of_healthy_scans() -> None:
 def test_a_baseline_gives_a_scan_the_same_map_in_any_batch(restore: HealthyMean | PCA) -> None:
     setting = setting_of()
     method = Method(restore).fitted(setting, healthy_heads(3))
-    scans = Exam.joined(healthy_heads(2, seed=5))
+    pair = healthy_heads(2, seed=5)
+    data, mask = (torch.cat([getattr(one.batch, name) for one in pair]) for name in ("data", "mask"))
+    batch = VolumeBatch(data, mask, torch.arange(2), ["scan"] * 2)
+    scans = Exam(batch, torch.cat([one.inside for one in pair]))
     alone = Exam(scans.batch.take(torch.tensor([1])), scans.inside[1:2])
     assert torch.equal(method(setting, scans).maps[1:2], method(setting, alone).maps)
 
