@@ -14,6 +14,7 @@ import pytest
 from medmol_diffusion.cli import main
 from medmol_diffusion.errors import did_you_mean
 from medmol_diffusion.molecules import Molecule, read_molecules, write_sdf, write_xyz
+from medmol_diffusion.molecules.sound import sound
 from medmol_diffusion.plural import counted
 from tests.conftest import random_molecules, write_scans
 from tests.test_bad_input import refusal
@@ -111,6 +112,14 @@ def test_molecules_are_written_as_the_name_of_the_file_says(molecule_run: Path, 
     for one, same in zip(read_molecules(tmp_path / "a.xyz")[0], read_molecules(tmp_path / "a.sdf")[0], strict=True):
         assert (one.name, one.properties) == (same.name, same.properties)
         np.testing.assert_allclose(one.positions, same.positions, atol=1e-4)
+
+
+def test_sampling_says_how_many_molecules_are_sound(
+    molecule_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["sample", str(molecule_run), "-n", "4", "--steps", "2", "-o", str(tmp_path / "out.sdf")])
+    whole = sum(sound(molecule) is not None for molecule in read_molecules(tmp_path / "out.sdf")[0])
+    assert f"; {whole} sound:" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_one_molecule_is_no_plural(molecule_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from medmol_diffusion.cli.inputs import readable
 from medmol_diffusion.cli.output import console
 from medmol_diffusion.cli.parser import Verbs, add_model, add_reading, add_verb, at_least, there
@@ -23,7 +21,6 @@ from medmol_diffusion.cli.sampling import (
 )
 from medmol_diffusion.cli.scans import add_bids, read, sampling, write_answers
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
 
 MOLECULES = {"fixed": None, "fixed_smarts": None, "free": None, "link": False, "size": "drawn"}
@@ -121,11 +118,7 @@ def inpaint_molecules(model: Any, options: argparse.Namespace) -> None:
             guide=guide(options, model),
             **asked,
         )
-    write_molecules(found, options)
-    console.print(
-        f"{counted(len(found), 'molecule')} in [bold]{escape(options.output)}[/]: first the fixed atoms in the order "
-        "of the file, then the new ones"
-    )
+    write_molecules(found, options, ", first the fixed atoms in the order of the file, then the new ones")
     if not model.layout.formal_charges and (said := odd_charges(found, [len(atoms) for atoms in fixed])):
         console.print(
             f"[yellow]{said}: the model makes no formal charges, so what it attaches does not know of them; fix their "

@@ -76,7 +76,7 @@ def sample(options: argparse.Namespace) -> None:
         write_molecules(found, options)
     else:
         write_scans(found, options)
-    console.print(f"{counted(len(found), 'molecule' if molecules else 'scan')} in [bold]{escape(str(out))}[/]")
+        console.print(f"{counted(len(found), 'scan')} in [bold]{escape(str(out))}[/]")
 
 
 def _in_one_pass(options: argparse.Namespace) -> None:

@@ -4,12 +4,17 @@ import argparse
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from medmol_diffusion.cli.inputs import load
+from medmol_diffusion.cli.output import console
 from medmol_diffusion.cli.parser import CoreNames, above, at_least, model_there
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.plural import counted
 
 if TYPE_CHECKING:
     from medmol_diffusion.molecules import Molecule
@@ -233,10 +238,18 @@ def check_molecule_file(path: str) -> None:
         raise InputError(f"-o {path}: molecules are written to one file that ends in {', '.join(MOLECULE_FILES)}")
 
 
-def write_molecules(molecules: Sequence["Molecule"], options: argparse.Namespace) -> None:
-    """Write molecules to -o, each with the field ``made_by``: the model, the seed, how it
-    was sampled. Those without a name are called sample-0001 and so on. The same command writes the same bytes."""
+def write_molecules(molecules: Sequence["Molecule"], options: argparse.Namespace, order: str = "") -> None:
+    """Write molecules to -o, each with the field ``made_by``: the model, the seed, how it was sampled. Those without a
+    name are called sample-0001 and so on. The same command writes the same bytes. Says how many are sound, where RDKit
+    is there to tell.
+
+    Args:
+        molecules: that were made.
+        options: of the verb.
+        order: of the atoms, to be told.
+    """
     from medmol_diffusion.molecules import write_sdf, write_xyz
+    from medmol_diffusion.molecules.sound import sound
 
     made_by = " ".join(f"{name}={value}" for name, value in settings(options).items())
     named = (
@@ -250,6 +263,11 @@ def write_molecules(molecules: Sequence["Molecule"], options: argparse.Namespace
     plain = options.output.lower().removesuffix(".gz")
     write = write_xyz if plain.endswith(".xyz") else write_sdf
     write(named, options.output)
+    said = ""
+    if find_spec("rdkit") is not None:  # sampling does without
+        whole = sum(sound(molecule) is not None for molecule in molecules)
+        said = f"; {whole} sound: in one piece, without radicals, accepted by RDKit"
+    console.print(f"{counted(len(molecules), 'molecule')} in [bold]{escape(options.output)}[/]{order}{said}")
 
 
 def write_scans(scans: Sequence["Volume"], options: argparse.Namespace) -> None:

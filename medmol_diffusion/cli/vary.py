@@ -24,7 +24,6 @@ from medmol_diffusion.cli.sampling import (
 )
 from medmol_diffusion.cli.scans import add_bids, read, sampling, write_answers
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
 
 MOLECULES = {"objective": None, "minimise": False, "rounds": 5}
@@ -119,7 +118,6 @@ def vary_molecules(model: Any, options: argparse.Namespace) -> None:
             table.add_row(escape(one.molecule.name), *row)
         console.print(table)
     write_molecules(found, options)
-    console.print(f"{counted(len(found), 'molecule')} in [bold]{escape(options.output)}[/]")
 
 
 def strength(text: str) -> float:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules import chemistry
 from medmol_diffusion.molecules.judge.diversity import fingerprint
 from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.molecules.properties import compute, known
+from medmol_diffusion.molecules.sound import sound
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -118,19 +118,6 @@ def optimise(
             Descendant(winner, number(score), number(seed_score), similarity(winner, origin), generation)
         )
     return descendants
-
-
-def sound(molecule: Molecule) -> "Mol | None":
-    """The sanitised graph of a molecule that is valid, in one piece and without radicals; None of any other.
-
-    Bonds are the molecule's own, or else those of rule 1.
-    """
-    from rdkit import Chem
-
-    if (mol := chemistry.sanitised(molecule.to_rdkit())) is None:
-        return None
-    whole = len(Chem.GetMolFrags(mol)) == 1 and not any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
-    return mol if whole else None
 
 
 def similarity(a: Molecule, b: Molecule) -> float:

@@ -8,7 +8,8 @@ import pytest
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import Molecule
-from medmol_diffusion.molecules.optimise import optimise, similarity, sound
+from medmol_diffusion.molecules.optimise import optimise, similarity
+from medmol_diffusion.molecules.sound import sound
 from tests.molecules.geometries import AMMONIUM, ETHENE, ETHYNE, METHANE, METHYL_RADICAL, WATER
 from tests.molecules.geometries import BENZENE as BARE
 from tests.molecules.test_fragment import AROMATIC as BENZENE
