@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from medmol_diffusion.cli.scans import also, check_names
 from medmol_diffusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,25 +42,19 @@ class Cases:
     def of(cls, options: argparse.Namespace) -> Self:
         """Raises InputError for scans of one name, for contrasts that do not go with the scans, and for no healthy
         scan where a folder of them is named."""
-        from medmol_diffusion.mri.formats.files import find_scans, stem
+        from medmol_diffusion.mri.formats.files import find_scans
         from medmol_diffusion.mri.table import Table
 
         files = [Path(scan) for scan in options.scans]
-        names = [stem(file) for file in files]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise InputError(
-                f"several scans are called {twice[0]}, and their results would lie in one file: give them apart"
-            )
-        also = {name: [Path(scan) for scan in scans] for name, *scans in options.also or ()}
-        for name, scans in also.items():
-            if len(scans) != len(files):
-                raise InputError(f"--also {name} has {len(scans)} scans for {len(files)}: give one for each")
+        check_names(files)
         globs = dict(options.healthy_also or ())
         healthy = find_scans(options.healthy, options.pattern) if options.healthy else []
         healthy = [file for file in healthy if not any(file.match(glob) for glob in globs.values())]
         if options.healthy and not healthy:
             raise InputError(f"{options.healthy} holds no scan but those of --healthy-also: check the globs")
-        return cls(files, healthy, also, globs, options, Table.read(options.table) if options.table else None)
+        return cls(
+            files, healthy, also(options, files), globs, options, Table.read(options.table) if options.table else None
+        )
 
     def to_test(self) -> Iterator[tuple[Path, "Case"]]:
         """The scans that can be used, each with its file."""

@@ -12,6 +12,7 @@ from medmol_diffusion.cli.inputs import load
 from medmol_diffusion.cli.output import console, show, stage, write_json
 from medmol_diffusion.cli.parser import Verbs, add_model, add_reading, add_verb, there
 from medmol_diffusion.cli.sampling import asked_covariates
+from medmol_diffusion.cli.scans import add_also
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.progress import Bar
 
@@ -72,13 +73,8 @@ def add(verbs: Verbs) -> None:
         help="of a model of covariates: what a healthy scan is, lesion_load=0 for example; may come several times",
     )
     sub.add_argument("--guidance", type=float, default=1.0, help="scale of classifier-free guidance to it (default 1)")
-    sub.add_argument(
-        "--also",
-        action="append",
-        nargs="+",
-        metavar=("NAME", "SCAN"),
-        help="of a model of Translation: what it makes scans from, in the order of the scans: --also T1w a.nii b.nii",
-    )
+    what = "of a model of Translation: what it makes scans from, in the order of the scans: --also T1w a.nii b.nii"
+    add_also(sub, what)
     sub.add_argument(
         "--healthy-also",
         action="append",

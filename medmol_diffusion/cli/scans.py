@@ -44,19 +44,45 @@ def add_bids(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--bids", action="store_true", help="scans: write BIDS derivatives: sub-XX/anat/...")
 
 
+def add_also(sub: argparse.ArgumentParser, what: str) -> None:
+    """Scans of further contrasts, which ``also`` reads."""
+    sub.add_argument("--also", action="append", nargs="+", metavar=("NAME", "SCAN"), help=what)
+
+
+def also(options: argparse.Namespace, files: Sequence[Any]) -> dict[str, list[Path]]:
+    """The scans of each further contrast, by its name, in the order of the first's files.
+
+    Raises:
+        InputError: not one for each.
+    """
+    found = {name: [Path(scan) for scan in scans] for name, *scans in options.also or ()}
+    for name, scans in found.items():
+        if len(scans) != len(files):
+            raise InputError(f"--also {name} has {len(scans)} scans for {len(files)}: give one for each")
+    return found
+
+
+def check_names(files: Sequence[str | Path]) -> None:
+    """Raises InputError where two have one name, for their results would lie in one file."""
+    from medmol_diffusion.mri.formats.files import stem
+
+    names = [stem(file) for file in files]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(
+            f"several scans are called {twice[0]}, and their results would lie in one file: give them apart"
+        )
+
+
 def read(files: Sequence[str], options: argparse.Namespace) -> tuple[list[Path], list["Volume"]]:
     """The scans that can be used, and their files.
 
     Raises:
         InputError: two have one name, and their results would lie in one file.
     """
-    from medmol_diffusion.mri.formats.files import read_scans, stem
+    from medmol_diffusion.mri.formats.files import read_scans
 
-    names = [stem(file) for file in files]
-    if twice := sorted({name for name in names if names.count(name) > 1 and not options.bids}):
-        raise InputError(
-            f"several scans are called {twice[0]}, and their results would lie in one file: give them apart"
-        )
+    if not options.bids:
+        check_names(files)
     found = list(read_scans([Path(file) for file in files], options.frame, options.series))
     return [file for file, _ in found], [volume for _, volume in found]
 

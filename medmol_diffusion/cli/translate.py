@@ -6,7 +6,7 @@ from functools import partial
 from medmol_diffusion.cli.inputs import load
 from medmol_diffusion.cli.parser import Verbs, add_model, add_verb
 from medmol_diffusion.cli.sampling import check_scan_model
-from medmol_diffusion.cli.scans import add_answering, read, sampling, write_answers
+from medmol_diffusion.cli.scans import add_also, add_answering, also, read, sampling, write_answers
 from medmol_diffusion.errors import InputError
 
 
@@ -15,13 +15,8 @@ def add(verbs: Verbs) -> None:
     sub = add_verb(verbs, "translate", about, translate)
     add_model(sub)
     add_answering(sub)
-    sub.add_argument(
-        "--also",
-        action="append",
-        nargs="+",
-        metavar=("NAME", "SCAN"),
-        help="of a model with several sources: the scans of another one, in the order of the first: --also T2w a.nii",
-    )
+    what = "of a model with several sources: the scans of another one, in the order of the first: --also T2w a.nii"
+    add_also(sub, what)
     sub.add_argument("--bids", metavar="FLAIR", help="write BIDS derivatives whose names end in this suffix")
 
 
@@ -39,9 +34,7 @@ def translate(options: argparse.Namespace) -> None:
         if len(files) != len(options.scans):
             raise InputError("--also goes scan by scan with the first source, of which some cannot be used")
         sources = {model.task.sources[0]: volumes}
-        for name, *scans in options.also:
-            if len(scans) != len(files):
-                raise InputError(f"--also {name} has {len(scans)} scans for {len(files)}: give one for each")
+        for name, scans in also(options, files).items():
             sources[name] = [Volume.read(scan, options.frame, series=options.series) for scan in scans]
         given = [dict(zip(sources, row, strict=True)) for row in zip(*sources.values(), strict=True)]
     write_answers(files, "translated", partial(model.translate, given, **how), options, options.bids or "")
