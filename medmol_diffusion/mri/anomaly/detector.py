@@ -126,9 +126,18 @@ class AnomalyDetector:
             InputError: the file cannot be read as a scan, or an image is of another name.
             Unserved: the method needs a model, healthy scans or images that are not there.
         """
+        return self._detected(self.method, scan, brain, images)
+
+    def _detected(
+        self,
+        method: Method | Ensemble,
+        scan: Scan,
+        brain: Volume | None,
+        images: Images | None,
+    ) -> Detection:
         volume, prepared, exam = self._examined(scan, brain, images)
         with self._served(exam):
-            answer = self.method(self.setting, exam)
+            answer = method(self.setting, exam)
         on_grid = replace(prepared.volume, provenance={"source": exam.batch.names[0], "method": self.name})
         found, restored = (tensor[0, 0].cpu().numpy() for tensor in (answer.maps, answer.restored))
         healthy, inside = prepared.intensities(restored), exam.inside[0, 0].cpu().numpy()
@@ -176,9 +185,8 @@ class AnomalyDetector:
         voxels: list[np.ndarray] = []
         scores = np.zeros(len(given))
         for method, rows in self._turns(exams, list(subjects or map(str, range(len(given))))):
-            self.method = method
             for row in rows:  # of a map, no more is kept than its voxels
-                found = self.detect(*given[row])
+                found = self._detected(method, *given[row])
                 voxels.append(found.map.data[found.inside])
                 scores[row] = found.score
         if self.method.learns:
@@ -188,9 +196,9 @@ class AnomalyDetector:
 
     def _turns(self, exams: list[Exam], subjects: list[str]) -> Iterator[tuple[Method | Ensemble, list[int]]]:
         """(the method as it has learnt from the others, places of some scans), until every scan had its turn."""
-        unfitted, people = self.method, sorted(set(subjects))
-        if not unfitted.learns:
-            yield unfitted, list(range(len(exams)))
+        people = sorted(set(subjects))
+        if not self.method.learns:
+            yield self.method, list(range(len(exams)))
             return
         if len(people) < 2:
             raise Unserved(
@@ -200,7 +208,7 @@ class AnomalyDetector:
         for fold in range(min(FOLDS, len(people))):
             held = set(people[fold::FOLDS])
             rows = [row for row, subject in enumerate(subjects) if subject in held]
-            yield self._fitted(unfitted, [exam for row, exam in enumerate(exams) if row not in rows]), rows
+            yield self._fitted(self.method, [exam for row, exam in enumerate(exams) if row not in rows]), rows
 
     def _fitted(self, method: Method | Ensemble, exams: list[Exam]) -> Method | Ensemble:
         with self._served(exams[0]):
