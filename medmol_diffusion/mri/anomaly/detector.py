@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -156,7 +157,7 @@ class AnomalyDetector:
         brains: Sequence[Volume | None] | None = None,
         images: Sequence[Images] | None = None,
         subjects: Sequence[str] | None = None,
-    ) -> None:
+    ) -> Self:
         """Learn from healthy scans: what the method's stages have to know, the threshold (a quantile of the maps'
         voxels), and the scores that percentiles are of.
 
@@ -169,6 +170,9 @@ class AnomalyDetector:
             quantile: of the maps' voxels.
             brains, images: of each scan, as for ``detect``.
             subjects: whose each scan is; everybody's own when left out.
+
+        Returns:
+            The detector itself.
 
         Raises:
             InputError: no scans are given, or a quantile outside (0, 1).
@@ -193,6 +197,30 @@ class AnomalyDetector:
             self.method = self._fitted(self.method, exams)
         self.threshold = float(np.quantile(np.concatenate(voxels), quantile))
         self.healthy_scores = scores
+        return self
+
+    def score_samples(self, scans: Sequence[Scan]) -> np.ndarray:
+        """[N] minus the score of each scan: the higher, the healthier, as scikit-learn has it.
+
+        Raises:
+            InputError, Unserved: as for ``detect``.
+        """
+        return np.array([-self.detect(scan).score for scan in scans])
+
+    def predict(self, scans: Sequence[Scan], quantile: float = 0.95) -> np.ndarray:
+        """[N] 1 for a scan that passes for healthy, -1 for one whose score is above the quantile of the healthy scans'
+        scores, as scikit-learn has it.
+
+        Raises:
+            InputError: before ``fit``, a quantile outside [0, 1], or as for ``detect``.
+            Unserved: as for ``detect``.
+        """
+        if self.healthy_scores is None:
+            raise InputError("which scans are healthy is a question of scores that healthy scans give: call fit first")
+        if not 0 <= quantile <= 1:
+            raise InputError(f"quantile = {quantile} must lie between 0 and 1: above 0.95 lie 5 % of healthy scans")
+        limit = -float(np.quantile(self.healthy_scores, quantile))
+        return np.where(self.score_samples(scans) >= limit, 1, -1)
 
     def _turns(self, exams: list[Exam], subjects: list[str]) -> Iterator[tuple[Method | Ensemble, list[int]]]:
         """(the method as it has learnt from the others, places of some scans), until every scan had its turn."""

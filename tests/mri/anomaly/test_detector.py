@@ -65,6 +65,24 @@ def test_the_restored_scan_has_the_scans_own_intensities(model: VolumeDiffusion)
         assert found.map.data.max() < 2
 
 
+def test_scores_and_predictions_are_those_of_scikit_learn(model: VolumeDiffusion) -> None:
+    scans = [head(seed=seed) for seed in range(4)]
+    detector = AnomalyDetector(model, "smoothing")
+    with pytest.raises(InputError, match="call fit first"):
+        detector.predict(scans)
+    assert detector.fit(scans) is detector
+    rough = np.random.default_rng(9).choice([0.2, 1.8], scans[0].shape)
+    ill = replace(scans[0], data=scans[0].data * rough)
+    healthy = detector.score_samples(scans)
+    assert np.array_equal(healthy, [-detector.detect(scan).score for scan in scans])
+    assert detector.score_samples([ill])[0] < healthy.min()
+    assert detector.predict([*scans, ill], quantile=1.0).tolist() == [1, 1, 1, 1, -1]
+    least = detector.predict(scans, quantile=0.0)
+    assert least.tolist() == np.where(healthy == healthy.max(), 1, -1).tolist()
+    with pytest.raises(InputError, match=r"quantile = 1\.5"):
+        detector.predict(scans, quantile=1.5)
+
+
 def test_calibration_fixes_the_threshold_and_the_percentile(model: VolumeDiffusion) -> None:
     detector = AnomalyDetector(model, "smoothing")
     with pytest.raises(InputError, match="at least one healthy scan"):
