@@ -35,6 +35,7 @@ td:last-child { color: var(--soft); font-size: .92rem; }
 .many { font-size: .84rem; } .many th { font-size: .78rem; } .many td:last-child { font-size: inherit; }
 .many th, .many td { padding-right: .7rem; }
 .wordy td:last-child { white-space: normal; min-width: 11rem; }
+.wordy td:first-child { white-space: normal; }
 th { color: var(--soft); font-weight: 600; font-size: .85rem; }
 @media (max-width: 34rem) { table { font-size: .85rem; } th, td { padding-right: .7rem; }
   th:first-child, td:first-child { position: sticky; left: 0; max-width: 8.5rem; white-space: normal;
