@@ -22,7 +22,7 @@ class GaussianDenoiser(Denoiser):
         eigenvalues: [d] l, positive.
         basis: [D, d] orthonormal columns over the flattened state; the identity when left out.
         optimal_variance: report Var[x | z] with the prediction, so that the reverse step is the true one (diagonal C
-        only).
+            only).
 
     Raises:
         ValueError: an eigenvalue is not positive, or an optimal variance is asked for with a basis.

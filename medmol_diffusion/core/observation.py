@@ -89,7 +89,7 @@ class DiscretizedGaussian(Observation):
     Args:
         levels: the number of bins; the bin width is 2 / (levels - 1).
         decode: from a state to the data's own coordinates, an orthonormal map (the inverse wavelet transform of a
-        scan).
+            scan).
     """
 
     def __init__(self, levels: int = 256, decode: Callable[[Tensor], Tensor] | None = None) -> None:

@@ -59,7 +59,7 @@ class MoleculeDiffusion(DiffusionModel):
         max_atoms: the largest molecule the size distribution can hold.
         weighting: of the positions' squared error, a name in core.WEIGHTINGS.
         gamma_mean, gamma_std: training noise levels gamma ~ N(mean, std^2), cut to the schedule; uniform in t when
-        None.
+            None.
         element_weight: factor on the cross-entropies of the elements and the formal charges, per atom.
         bond_orders: where the model makes bonds too, their orders: 0 for none, 1, 2, 3, and 4 for aromatic ones.
         formal_charges: where it makes charges too, their values.
