@@ -10,13 +10,15 @@ from xml.sax.saxutils import escape
 OUT = Path(__file__).parents[1] / "images" / "architecture.svg"
 WIDTH, HEIGHT = 960, 640
 MOLECULES, MRI, TRAINING, CORE, SURFACE = "#b4541a", "#1c7a8c", "#6a4c93", "#12486b", "#4a5a68"
-GREY = "#7d8b99"
+GREY = "#8492a0"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 parts: list[str] = []
 
 
-def text(x: float, y: float, words: str, size: float = 13, fill: str = "#fff", weight: int = 400, at: str = "middle") -> None:
+def text(
+    x: float, y: float, words: str, size: float = 13, fill: str = "#fff", weight: int = 400, at: str = "middle"
+) -> None:
     parts.append(
         f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" fill="{fill}" font-weight="{weight}" text-anchor="{at}">'
         f"{escape(words)}</text>"
@@ -34,7 +36,8 @@ def box(x: float, y: float, w: float, h: float, fill: str, title: str, *lines: s
 
 def arrow(x1: float, y1: float, x2: float, y2: float) -> None:
     parts.append(
-        f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="{GREY}" stroke-width="2" marker-end="url(#tip)"/>'
+        f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="{GREY}" stroke-width="2" '
+        'marker-end="url(#tip)"/>'
     )
 
 
@@ -77,9 +80,16 @@ def draw() -> str:
             ("Judge, anomaly", "distances, copies,", "maps and scores"),
         ],
     )
-    for x in (480,):
-        arrow(x, 332, x, 360)
-    box(30, 366, 900, 62, TRAINING, "training/", "DiffusionModel: loss · elbo · sample        one Lightning task · EMA · checkpoints · safetensors")
+    arrow(480, 332, 480, 360)
+    box(
+        30,
+        366,
+        900,
+        62,
+        TRAINING,
+        "training/",
+        "what a model must answer: loss, elbo, sample  |  one Lightning task, averages, checkpoints, safetensors",
+    )
     arrow(480, 432, 480, 460)
     parts.append(f'<rect x="30" y="466" width="900" height="132" rx="9" fill="{CORE}"/>')
     text(46, 490, "core/", 14.5, weight=600, at="start")
@@ -96,12 +106,19 @@ def draw() -> str:
         parts.append(f'<rect x="{x}" y="502" width="168" height="50" rx="7" fill="#fff" fill-opacity="0.14"/>')
         text(x + 84, 523, title, 14, weight=600)
         text(x + 84, 541, line, 12)
-    text(480, 579, "loss        elbo · iwae · probability flow        sample · guidance · inpainting · distillation", 12.5)
-    text(480, 624, "Arrows down: imports. Arrows across: data. The two domains never import each other.", 12.5, fill=GREY)
+    for x, words in (
+        (133, "loss, distillation"),
+        (480, "elbo, iwae, probability flow"),
+        (815, "sample, guidance, inpaint"),
+    ):
+        text(x, 579, words, 12.5)
+    text(
+        480, 624, "Arrows down: imports. Arrows across: data. The two domains never import each other.", 12.5, fill=GREY
+    )
     body = "\n".join(f"  {part}" for part in parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="{FONT}"\n'
-        '  aria-label="Two domains, molecules and MRI, each from files to scores, on one training layer and one core">\n'
+        '  aria-label="Two domains, molecules and MRI, each from files to scores, on one core">\n'
         f'  <defs><marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         f'<path d="M0 0 8 4 0 8z" fill="{GREY}"/></marker></defs>\n'
         f"{body}\n</svg>\n"
