@@ -15,7 +15,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "datasets/*.md", "tests/benchmarks/*.md")
     for path in ROOT.glob(pattern)
 )
-PYTHON = re.compile(r"^(from|import) \w|^model\.\w|^\w+ = \w+(\.\w+)*\(", re.MULTILINE)
+PYTHON = re.compile(r"^(from|import) \w|^model\.\w", re.MULTILINE)
 """What makes a block that does not name its language Python."""
 STAND_INS = ((r"\$\(\(.*?\)\)|\$\w+", "2"), (r"\$\(\[.*?\]\s*&&\s*echo (.*?)\)", r"\1"), (r"\b(STEPS|N|K|NODE)\b", "4"))
 """What stands for numbers, and what the shell works out, as parsers can read it."""

@@ -73,7 +73,7 @@ def _fits() -> Iterator[object]:
             yield pytest.param(words[1:], id=name)
 
 
-@pytest.mark.parametrize("words", _fits())
+@pytest.mark.parametrize("words", list(_fits()))
 def test_a_command_of_fit_parses_with_its_config(words: tuple[str, ...]) -> None:
     given = [OF_USERS.get(word, word) for word in words]
     config = given[given.index("--config") + 1]

@@ -8,11 +8,8 @@ import yaml
 
 from tests.docs.pages import ROOT
 
-SHOWN = [
-    name
-    for page in sorted((ROOT / "docs" / "api").glob("*.md"))
-    for name in re.findall(r"^::: (\S+)$", page.read_text(), re.M)
-]
+PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
+SHOWN = [name for page in PAGES for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)]
 
 
 def resolved(name: str) -> object:
@@ -46,10 +43,7 @@ def test_no_name_is_there_twice() -> None:
 
 
 def test_the_navigation_has_every_page_of_docs() -> None:
-    class Loader(yaml.SafeLoader):
-        """Of a file with tags of mkdocs' own."""
-
-    config = yaml.load((ROOT / "mkdocs.yml").read_text(), Loader)
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     listed = set(re.findall(r"[\w/-]+\.md", yaml.safe_dump(config["nav"])))
     docs = ROOT / "docs"
     pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}

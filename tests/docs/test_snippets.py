@@ -92,7 +92,7 @@ def test_the_snippet_of_the_readme_runs(volume_run: Path, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     Path("demo").mkdir()
     Path("demo/scans").symlink_to(volume_run)
-    write_sdf(MoleculeDiffusion.from_pretrained("qm9-chno").sample(2, steps=2, seed=0, size=6), "molecules.sdf")
+    write_sdf(MoleculeDiffusion.from_pretrained("qm9-chno").sample(2, steps=2, sizes=[6, 7]), "molecules.sdf")
     VolumeDiffusion.from_pretrained("demo/scans").sample(1, steps=2)[0].write("demo/samples/sample-0000.nii.gz")
     code = _python("README.md")
     for long, short in (
@@ -118,7 +118,7 @@ def test_the_method_of_ones_own_runs() -> None:
         scan = torch.zeros(1, 1, 9, 9, 9)
         scan[..., 4, 4, 4] = 1
         found = names["METHODS"]["opening"].restore(None, SimpleNamespace(data=scan))
-        torch.testing.assert_close(found.restored, torch.zeros_like(scan))
+        torch.testing.assert_close(found.scans, torch.zeros_like(scan))
     finally:
         del names["METHODS"]["opening"]
 
