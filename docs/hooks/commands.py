@@ -37,6 +37,6 @@ def wide(kind: type[argparse.HelpFormatter]) -> type[argparse.HelpFormatter]:
 
     class Wide(kind):  # type: ignore[valid-type, misc]
         def __init__(self, prog: str) -> None:
-            super().__init__(prog, max_help_position=28, width=100)
+            super().__init__(prog, max_help_position=24, width=86)
 
     return Wide

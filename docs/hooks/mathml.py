@@ -10,14 +10,21 @@ from typing import Any
 from latex2mathml.converter import convert
 
 INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
+FUNCTION = re.compile(r"(<mi>(?:log|exp|sin|cos|min|max)</mi>)(?!<mo)")
+"""Functions set without brackets, which want a thin space after them."""
 BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
+
+
+def mathml(formula: str, display: str = "inline") -> str:
+    """TeX, as HTML has it -> a math element."""
+    return FUNCTION.sub(r'\1<mspace width="0.17em"/>', convert(html.unescape(formula), display=display))
 
 
 def on_page_content(content: str, **_: Any) -> str:
     def inline(match: re.Match[str]) -> str:
-        return convert(html.unescape(match[1]))
+        return mathml(match[1])
 
     def block(match: re.Match[str]) -> str:
-        return f'<div class="formula">{convert(html.unescape(match[1]), display="block")}</div>'
+        return f'<div class="formula">{mathml(match[1], "block")}</div>'
 
     return BLOCK.sub(block, INLINE.sub(inline, content))
