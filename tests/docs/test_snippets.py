@@ -95,11 +95,14 @@ def test_the_snippet_of_the_readme_runs(volume_run: Path, tmp_path: Path, monkey
     write_sdf(MoleculeDiffusion.from_pretrained("qm9-chno").sample(2, steps=2, sizes=[6, 7]), "molecules.sdf")
     VolumeDiffusion.from_pretrained("demo/scans").sample(1, steps=2)[0].write("demo/samples/sample-0000.nii.gz")
     code = _python("README.md")
-    for long, short in (
-        ("100, steps=100", "4, steps=3"),
-        ("draws=16", "draws=1"),
-        ("made[:4], ", "made[:4], steps=3, "),
-    ):
+    shorter = {
+        "100, steps=100": "4, steps=3",
+        "draws=16": "draws=1",
+        'method="flow"': 'method="flow", steps=2, draws=1',
+        "made[:4], ": "made[:4], steps=3, ",
+        "strength=0.4": "strength=0.4, steps=3",
+    }
+    for long, short in shorter.items():
         assert long in code
         code = code.replace(long, short)
     names: dict[str, Any] = {"__name__": "readme"}
