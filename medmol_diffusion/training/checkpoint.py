@@ -33,7 +33,7 @@ class WholeFiles(TorchCheckpointIO):
             raise NotFinite(f"the weight {bad} is not finite after step {checkpoint['global_step']}")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.tmp")  # the same again, so that a killed run leaves none for long
         try:
             with temporary.open("wb") as file:
                 torch.save(checkpoint, file)

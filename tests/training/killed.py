@@ -1,4 +1,4 @@
-"""python -m tests.training.killed CONFIG FOLDER PLACE:STEP ...: runs of `medmol fit`, each killed at a place of its own.
+"""python -m tests.training.killed CONFIG:FOLDER:PLACE:STEP ...: runs of `medmol fit`, each killed where it is told.
 
 A run is a child of this process, which has imported everything, and ends itself by SIGKILL: nothing of Python or
 Lightning tidies up behind it.
@@ -76,12 +76,12 @@ def killed_at(place: str, step: int) -> Any:
     return mock.patch.object(WholeFiles, "save_checkpoint", once_written)
 
 
-def main(config: str, folder: str, *places: str) -> None:
+def main(*runs: str) -> None:
     torch.set_num_threads(1)
-    for one in places:
+    for one in runs:
+        config, folder, place, step = one.split(":")
         child = os.fork()
         if not child:
-            place, _, step = one.partition(":")
             torch.manual_seed(0)
             with killed_at(place, int(step)):
                 run(Path(config), Path(folder) / place)
