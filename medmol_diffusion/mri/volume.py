@@ -38,7 +38,8 @@ class Volume:
             raise InputError(
                 f"A Volume needs a 3-D array and a 4 x 4 affine, not shapes {self.data.shape} and {self.affine.shape}."
             )
-        if not np.isfinite(self.affine).all() or abs(np.linalg.det(self.affine)) < 1e-12:
+        singular = not np.isfinite(self.affine).all() or abs(np.linalg.det(self.affine)) < 1e-12
+        if singular or np.isnan(axes.io_orientation(self.affine)).any():  # which sees axes that hardly differ
             raise InputError("A Volume needs a finite and invertible affine: correct the header's sform or qform.")
 
     @classmethod

@@ -1,5 +1,6 @@
 """NIfTI files as scans: any number type and byte order, one frame of several, in millimetres whatever the unit."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from medmol_diffusion.errors import InputError, one_line
 from medmol_diffusion.mri.volume import Volume
 
 SUFFIXES = (".nii", ".nii.gz")
+DEFLATED = 1032
+"""The most by which gzip shrinks anything (zlib's manual, "Maximum expansion factor")."""
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 """Of the units a header can name; nibabel leaves the affine in them."""
 
@@ -26,6 +29,7 @@ def read_nifti(path: Path, frame: int | None = None) -> Volume:
         affine = image.affine.copy()
         affine[:3] *= MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
         place = _place(image.shape, frame, path)
+        _check_size(image, path)
         if np.iscomplexobj(np.empty(0, image.get_data_dtype())):
             raise InputError(f"{path} holds complex numbers: save their magnitude, or another part, as a scan.")
         data = np.asarray(image.dataobj[place], dtype=np.float32)
@@ -60,6 +64,17 @@ def frame_chosen(count: int, frame: int | None, path: Path) -> int:
     if frame is not None and not 0 <= frame <= last:
         raise InputError(f"{path} has frames 0 to {last}, so frame={frame} does not exist.")
     return frame or 0
+
+
+def _check_size(image: Any, path: Path) -> None:
+    """Raises InputError where the header promises more than the file can hold: reading would take the memory first."""
+    promised = math.prod(image.shape) * image.get_data_dtype().itemsize
+    held = path.stat().st_size * (DEFLATED if path.suffix == ".gz" else 1)
+    if promised > held:
+        raise InputError(
+            f"{path} is cut short: its header says shape {image.shape}, {promised} bytes, and it holds {held} at most; "
+            "copy it again."
+        )
 
 
 def _place(shape: tuple[int, ...], frame: int | None, path: Path) -> tuple[Any, ...]:
