@@ -58,6 +58,8 @@ def msgpack_records(path: Path, conformers: int) -> Iterator[Record]:
             for _ in range(molecules):
                 try:
                     smiles, entry = stream.unpack(), stream.unpack()
+                    if not isinstance(smiles, str):
+                        raise _other_layout(path)
                     found = sorted(entry["conformers"], key=lambda conformer: conformer.get("totalenergy", 0.0))
                 except msgpack.OutOfData as error:
                     raise InputError(f"{path} ends in the middle of a molecule: fetch it again.") from error
@@ -157,9 +159,7 @@ def _ends(path: Path, rows: np.ndarray) -> np.ndarray:
         try:
             count = np.load(beside, allow_pickle=False).astype(np.int64)
         except Exception as error:  # as above
-            raise InputError(
-                f"{beside} cannot be read as an array of whole numbers: save it with numpy.save."
-            ) from error
+            raise InputError(f"{beside} cannot be read as an array: save it with numpy.save.") from error
         if not np.array_equal(np.cumsum(count), ends):
             raise InputError(f"{beside} does not say how many atoms the conformers of {path.name} have: they differ.")
     return ends

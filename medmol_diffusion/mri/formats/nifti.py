@@ -72,8 +72,8 @@ def _check_size(image: Any, path: Path) -> None:
     held = path.stat().st_size * (DEFLATED if path.suffix == ".gz" else 1)
     if promised > held:
         raise InputError(
-            f"{path} is cut short: its header says shape {image.shape}, {promised} bytes, and it holds {held} at most; "
-            "copy it again."
+            f"{path} cannot be read as NIfTI, so copy it again (its header says shape {image.shape}, {promised} bytes; "
+            f"it holds {held} at most)."
         )
 
 
