@@ -1,5 +1,6 @@
 """NIfTI files as scans: any number type and byte order, one frame of several, in millimetres whatever the unit."""
 
+import gzip
 import math
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def read_nifti(path: Path, frame: int | None = None) -> Volume:
         _check_size(image, path)
         if np.iscomplexobj(np.empty(0, image.get_data_dtype())):
             raise InputError(f"{path} holds complex numbers: save their magnitude, or another part, as a scan.")
-        data = np.asarray(image.dataobj[place], dtype=np.float32)
+        data = _values(image, path, place)
     except InputError:
         raise
     except Exception as error:  # nibabel, gzip and zlib each raise their own kinds on a damaged file
@@ -41,6 +42,17 @@ def read_nifti(path: Path, frame: int | None = None) -> Volume:
         return Volume(data, affine, {"source": path.name})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _values(image: Any, path: Path, place: tuple[Any, ...]) -> np.ndarray:
+    """The voxels, float32. Of a packed file all is read, also what follows them: there stands its checksum."""
+    if path.suffix != ".gz":
+        return np.asarray(image.dataobj[place], dtype=np.float32)
+    with gzip.open(path) as stream:
+        data = np.asarray(type(image).from_stream(stream).dataobj[place], dtype=np.float32)
+        while stream.read(1 << 20):
+            pass
+    return data
 
 
 def says_where(path: Path) -> bool:
