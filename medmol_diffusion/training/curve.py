@@ -1,7 +1,6 @@
 """metrics.csv, the curve of a run, which a resumed run continues."""
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
+
+from medmol_diffusion.whole_file import whole_file
 
 
 class Once(Logger):
@@ -73,15 +74,10 @@ class CurveWriter(ExperimentWriter):
         self._write(read_rows(self._file))
 
     def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
-        temporary = self._file.with_name(f".{self._file.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self.metrics_keys)
-                writer.writeheader()
-                writer.writerows(rows)
-            temporary.replace(self._file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(self._file) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.metrics_keys)
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:

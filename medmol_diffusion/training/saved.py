@@ -3,7 +3,6 @@ tensors."""
 
 import importlib
 import inspect
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from medmol_diffusion import __version__
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.folder import CONFIG, find_model
 from medmol_diffusion.training.generative import GenerativeModel
+from medmol_diffusion.whole_file import whole_file
 
 WEIGHTS, CARD = "model.safetensors", "card.md"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
@@ -143,10 +143,10 @@ def export_model(
     if (out / CONFIG).is_file() and read_model_config(out) != config:
         raise InputError(f"{out} holds another model: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    temporary = out / f".{WEIGHTS}.part"
-    temporary.write_bytes(save(weights))
-    os.replace(temporary, out / WEIGHTS)
-    (out / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+    with whole_file(out / WEIGHTS) as file:
+        file.write_bytes(save(weights))
+    with whole_file(out / CONFIG) as file:
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
     (out / CARD).write_text(_card(model, folder, out, folder / CHECKPOINT if checkpoint is None else Path(checkpoint)))
     return out
 

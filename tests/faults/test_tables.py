@@ -1,4 +1,4 @@
-"""Tables, splits, sequences and folders beside the data: one sentence that names the thing and the cure, exit code 2."""
+"""Tables, splits and sequences beside the data: one sentence that names the thing and the cure, exit code 2."""
 
 import json
 from collections.abc import Callable
