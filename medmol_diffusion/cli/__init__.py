@@ -50,8 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `medmol`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it mends of headers is no one's concern
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)

@@ -75,9 +75,8 @@ class Volume:
         image.header.set_xyzt_units("mm")
         image.set_sform(self.affine, code="scanner")
         image.set_qform(self.affine, code="scanner")  # the nearest rotation and zooms; the sform rules where both stand
-        image.header["descrip"] = "; ".join(f"{k}={v}" for k, v in self.provenance.items()).encode(errors="replace")[
-            :79
-        ]
+        told = "; ".join(f"{key}={value}" for key, value in self.provenance.items())
+        image.header["descrip"] = told.encode(errors="replace")[:79]
         return image
 
     def write(self, path: str | os.PathLike[str], dtype: type = np.float32) -> Path:

@@ -12,10 +12,15 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from medmol_diffusion.errors import InputError, one_line
+from medmol_diffusion.training.saved import lost_weight
 from medmol_diffusion.training.step import NotFinite
 
 WEIGHTS = ("state_dict", "current_model_state")
 """What of a checkpoint must be finite: the averaged weights and the raw ones."""
+
+
+NEEDED = {"epoch", "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "pytorch-lightning_version"}
+"""What a run goes on from."""
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -50,11 +55,8 @@ class WholeFiles(TorchCheckpointIO):
 
 
 def not_finite(checkpoint: Mapping[str, Any]) -> str | None:
-    """The first weight of a checkpoint that is NaN or infinite; None of a sound one. The logarithm of a probability of
-    zero, which a model may hold beside its weights, is sound."""
-    states = (checkpoint.get(key) or {} for key in WEIGHTS)
-    weights = ((name, value) for state in states for name, value in state.items() if isinstance(value, Tensor))
-    return next((name for name, value in weights if not (value < torch.inf).all()), None)
+    """The first weight of a checkpoint that is NaN or infinite; None of a sound one."""
+    return next((name for key in WEIGHTS if (name := lost_weight(checkpoint.get(key) or {}))), None)
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -127,6 +129,10 @@ def step_of(checkpoint: Path) -> int:
     try:
         found = torch.load(checkpoint, map_location="cpu", weights_only=True)
         step, bad = int(found["global_step"]), not_finite(found)
+        if missing := NEEDED - found.keys():
+            raise KeyError(missing)
+        if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found["state_dict"].items()):
+            raise TypeError("the weights are no tensors with names")
     except Exception as error:  # a damaged or hostile checkpoint fails in as many ways as pickle has
         raise InputError(
             f"{checkpoint} cannot be read as a checkpoint of plain tensors: it is damaged, cut short or not written "
