@@ -125,7 +125,7 @@ class Molecule:
         """One SDF record with bonds, charges and properties, ending in $$$$; see formats.sdf.write_sdf for those of a
         molecule without bonds. Impossible valences are written as they stand."""
         block = chemistry.to_mol_block(self)
-        return " " * block.startswith("$") + block + _sdf_properties(self.properties) + "$$$$\n"
+        return " " * block.startswith("$$$$") + block + _sdf_properties(self.properties) + "$$$$\n"
 
     @classmethod
     def from_ase(cls, atoms: "Atoms") -> "Molecule":

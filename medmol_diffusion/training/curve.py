@@ -4,7 +4,6 @@ import csv
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
@@ -18,14 +17,14 @@ class Once(Logger):
 
     _last: tuple[int | None, frozenset[str]] | None = None
 
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:  # type: ignore[override]
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = step, frozenset(metrics)
         if row != self._last:
             self._last = row
-            super().log_metrics(metrics, step)  # type: ignore[arg-type, safe-super]
+            super().log_metrics(metrics, step)  # type: ignore[safe-super]
 
 
-class Events(Once, TensorBoardLogger):
+class Events(Once, TensorBoardLogger):  # type: ignore[misc]
     """TensorBoard's events, on the disk whenever a checkpoint is written."""
 
     def save(self) -> None:
@@ -33,7 +32,7 @@ class Events(Once, TensorBoardLogger):
         self.experiment.flush()
 
 
-class Curve(Once, CSVLogger):
+class Curve(Once, CSVLogger):  # type: ignore[misc]
     """metrics.csv in the run folder. Lightning's own logger deletes the file whenever a run begins.
 
     Args:

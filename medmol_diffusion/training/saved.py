@@ -91,8 +91,9 @@ def _keep_inside(config: dict[str, Any], folder: Path) -> None:
     ``path`` and describes nothing that lies there. What it describes is in the model's own weights."""
     for part in _parts(config):
         arguments = part.get("init_args") if isinstance(part, dict) else None
-        path = arguments.get("path") if isinstance(arguments, dict) else None
-        if not isinstance(path, str) or any("class_path" in one for one in arguments.values() if isinstance(one, dict)):
+        if not isinstance(arguments, dict) or not isinstance(path := arguments.get("path"), str):
+            continue
+        if any("class_path" in one for one in arguments.values() if isinstance(one, dict)):
             continue
         if not Path(path).resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{part.get('class_path')} would read {path}, which lies outside: export the model again")
