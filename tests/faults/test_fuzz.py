@@ -20,7 +20,7 @@ from medmol_diffusion.mri import Volume
 from tests.conftest import random_molecules, write_npz
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-TRIALS = 60
+TRIALS = 40
 WORDS = (
     b"nan",
     b"-1",

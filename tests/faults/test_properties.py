@@ -19,7 +19,7 @@ from medmol_diffusion.molecules import Molecule, MoleculeBatch, read_molecules, 
 from medmol_diffusion.mri import Volume
 from medmol_diffusion.mri.bids import subject_of
 
-few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+few = settings(max_examples=20, deadline=None, derandomize=True, database=None)
 ORIENTATIONS = ("RAS", "LPS", "SPL", "AIR", "PRI")
 unit = st.floats(-1, 1, width=32)
 

@@ -37,6 +37,10 @@ PLACES = {
 }
 
 
+KILLED = {"molecules": tuple(PLACES), "volumes": ("training_step", "written")}
+"""Where: how a checkpoint is written does not know of the domain."""
+
+
 @pytest.fixture(scope="module")
 def killed(molecule_config: Path, volume_config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Domain -> a folder with a config, of a learned schedule and augmented scans, and the runs that were killed."""
@@ -46,7 +50,7 @@ def killed(molecule_config: Path, volume_config: Path, tmp_path_factory: pytest.
         content["model"]["model"]["init_args"]["schedule"] = SCHEDULE
         content["data"]["init_args"].update(DATA[domain])
         (folder / "config.yaml").write_text(yaml.safe_dump(content))
-    runs = [f"{one}/config.yaml:{one}:{place}:{n}" for one in folders.values() for place, (n, _) in PLACES.items()]
+    runs = [f"{folders[d]}/config.yaml:{folders[d]}:{at}:{PLACES[at][0]}" for d in DATA for at in KILLED[d]]
     said = subprocess.run([sys.executable, "-m", "tests.training.killed", *runs], check=False, capture_output=True)
     assert said.returncode == 0, said.stderr.decode()[-2000:]
     return folders
@@ -65,7 +69,8 @@ def test_a_killed_run_ends_as_the_one_that_was_never_killed(domain: str, killed:
     assert [row["step"] for row in rows if "val/total" in row] == ["2", "5", "8"]
     assert len({row["epoch"] for row in rows}) > 1
     a: dict[str, Any] = torch.load(last_checkpoint(whole / "checkpoints"), weights_only=True)
-    for place, (_, start) in PLACES.items():
+    for place in KILLED[domain]:
+        _, start = PLACES[place]
         folder = killed[domain] / place
         assert step_of(last_checkpoint(folder / "checkpoints")) == start
         assert order(folder)[:start] == order(whole)[:start]
