@@ -19,7 +19,8 @@ from medmol_diffusion.mri.anomaly.evaluation import Case, Evaluator, protocol_of
 from medmol_diffusion.mri.phantom import head_phantom
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 from medmol_diffusion.report import Report
-from medmol_diffusion.training.fit import fit, last_checkpoint
+from medmol_diffusion.training.checkpoint import last_checkpoint
+from medmol_diffusion.training.fit import fit
 from medmol_diffusion.training.names import TRAIN_LOSS
 from medmol_diffusion.training.validation import baseline_summary, summary, validate_baseline, validate_model
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from medmol_diffusion.whole_file import whole_file
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --page: #fbfbfd; --line: #d9dee8; --soft: #5c677d; --accent: #2457c5;
   --shade: #1c233045; }
@@ -142,14 +144,15 @@ class Report:
         self.png(out.getvalue(), caption)
 
     def write(self, path: Path) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
         body = "\n".join(self._parts)
-        path.write_text(
+        page = (
             f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(self.title)}</title>"
             f"<meta name='viewport' content='width=device-width, initial-scale=1'><style>{_STYLE}</style></head>"
-            f"<body>{body}</body></html>\n",
-            encoding="utf-8",
+            f"<body>{body}</body></html>\n"
         )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            file.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files need not be UTF-8
         return path
 
     def _figure(self, content: str, caption: str) -> None:

@@ -10,24 +10,10 @@ import pytest
 from medmol_diffusion.cli import main
 from medmol_diffusion.molecules import Molecule, write_sdf
 from tests.conftest import random_molecules, write_scans
+from tests.faults.refusal import refusal
 
 pytestmark = pytest.mark.filterwarnings("default::UserWarning")  # which the suite turns into errors elsewhere
 BROKEN_RECORD = "broken\n\n\n  9 9 nonsense\n$$$$\n"
-
-
-def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that `medmol` says on its way out with exit code 2."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert end.value.code == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    errors = [line for line in said if line.startswith("error: ")]
-    assert len(errors) == 1, said
-    assert said[-1] == errors[0]
-    assert all(line.startswith(("error: ", "warning: ")) for line in said)
-    assert "Traceback" not in errors[0]
-    return errors[0]
 
 
 def write(path: Path, data: np.ndarray) -> Path:

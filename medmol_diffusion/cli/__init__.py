@@ -1,8 +1,10 @@
 """`medmol`: the command line, one verb a module. User errors end with one sentence and exit code 2."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from medmol_diffusion import __version__
 from medmol_diffusion.cli import (
@@ -24,7 +26,7 @@ from medmol_diffusion.cli import (
 )
 from medmol_diffusion.cli.output import say
 from medmol_diffusion.cli.parser import Parser
-from medmol_diffusion.errors import InputError
+from medmol_diffusion.errors import InputError, system_says
 
 VERBS = (
     *(fit, validate, sample, inpaint, vary, super_resolve, translate, evaluate),
@@ -47,6 +49,10 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `medmol`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it mends of headers is no one's concern
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
@@ -58,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 options = parser().parse_args(given)
                 options.run(options)
         except (InputError, OSError) as error:
-            say("[red]error:[/]", str(error))
+            say("[red]error:[/]", system_says(error) if isinstance(error, OSError) else str(error))
             sys.exit(2)
         except KeyboardInterrupt as interrupt:
             say("[yellow]interrupted[/]", str(interrupt))

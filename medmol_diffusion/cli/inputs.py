@@ -23,8 +23,9 @@ def load(source: str, device: str) -> Any:
 
     chosen = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     keep_freed_memory()
+    model = load_model(source)
     try:
-        return load_model(source).to(chosen)
+        return model.to(chosen)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device} is not to be had here: {str(error).splitlines()[0]}") from error
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medmol_diffusion.progress import Bar
+from medmol_diffusion.whole_file import whole_file
 
 console = Console()
 
@@ -39,7 +40,8 @@ def stage(title: str, total: int) -> Iterator[Callable[[int], None]]:
 def write_json(path: str | Path | None, content: Any) -> None:
     """Write the figures to a file, if there is one to write to."""
     if path is not None:
-        Path(path).write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+        with whole_file(path) as file:
+            file.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
 
 def _finite(content: Any) -> Any:

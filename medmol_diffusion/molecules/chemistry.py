@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medmol_diffusion.errors import InputError
+from medmol_diffusion.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from rdkit.Chem import Atom, Mol
@@ -186,7 +186,13 @@ def to_mol_block(molecule: "Molecule") -> str:
         try:
             return Chem.MolToMolBlock(mol, includeStereo=False)
         except (Chem.KekulizeException, ValueError, RuntimeError):
+            pass
+        try:
             return Chem.MolToMolBlock(mol, includeStereo=False, kekulize=False)
+        except RuntimeError as error:  # of H with a charge of 2, for example
+            raise InputError(
+                f"RDKit cannot write molecule {molecule.name!r} ({one_line(error)}): write it as xyz, or leave it out"
+            ) from error
 
 
 def from_mol_block(block: str) -> "Mol":

@@ -18,6 +18,7 @@ from medmol_diffusion.molecules.flat import FlatMolecules
 from medmol_diffusion.molecules.formats import files
 from medmol_diffusion.molecules.sampler import ResumableLoader, SizeBucketSampler
 from medmol_diffusion.molecules.split import Split, draw
+from medmol_diffusion.molecules.unit import check_unit
 from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
 
@@ -117,6 +118,7 @@ class MoleculeSource(pl.LightningDataModule, ABC):
             raise InputError(f"{self.source} holds no molecule that can be used.")
         data = self._known_elements(MoleculeDataset(flat, None, self._bonds(flat), self.properties))
         data = self._small_enough(data)
+        check_unit(data, self.source)
         if self.split_file is None:
             parts = draw(data.group, self.fractions["validation"], self.fractions["test"], self.split_seed, self.limit)
         else:

@@ -1,6 +1,7 @@
 """Whether a data set is still the one it was: cheaply by its files' times, surely by their contents."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ def stamp(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         state = file.stat()
-        digest.update(f"{file.name}\n{state.st_size}\n{state.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(f"{file.name}\n{state.st_size}\n{state.st_mtime_ns}\n"))
     return digest.hexdigest()
 
 

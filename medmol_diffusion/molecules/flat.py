@@ -104,7 +104,7 @@ class FlatMolecules:
     def concatenate(cls, chunks: Iterable["FlatMolecules"]) -> "FlatMolecules":
         """Chunks of one source, in order. Bonds, and charges, are kept where all chunks with molecules have them."""
         everything = list(chunks)
-        parts = [chunk for chunk in everything if len(chunk)] or everything[:1]
+        parts = [chunk for chunk in everything if len(chunk)] or everything[:1] or [cls.of([], [])]
         first = parts[0]
         names = sorted({name for chunk in parts for name in chunk.columns})
         bonds = [chunk.bonds for chunk in parts if chunk.bonds is not None]

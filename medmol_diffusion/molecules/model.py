@@ -32,6 +32,7 @@ from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.objective import draw, schedule_loss, weighted_error
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.atom_map import of_atoms
+from medmol_diffusion.molecules.chemistry import SYMBOLS
 from medmol_diffusion.molecules.condition import Conditioning
 from medmol_diffusion.molecules.features import Layout
 from medmol_diffusion.molecules.fragment import Fixed
@@ -95,6 +96,10 @@ class MoleculeDiffusion(DiffusionModel):
         super().__init__()
         if weighting not in WEIGHTINGS:
             raise ValueError(f"unknown weighting '{weighting}': choose one of {', '.join(WEIGHTINGS)}")
+        if not elements or len({*elements} & {*range(1, len(SYMBOLS))}) < len(elements):
+            raise ValueError(f"elements = {elements} must be different atomic numbers, 1 to {len(SYMBOLS) - 1}")
+        if max_atoms < 1:
+            raise ValueError(f"max_atoms = {max_atoms} must be at least 1")
         self.layout = Layout(tuple(elements), tuple(bond_orders or ()), tuple(formal_charges or ()))
         self.unit = self._unit()
         self.conditioning: Conditioning | None = None

@@ -124,7 +124,8 @@ class Molecule:
     def to_sdf(self) -> str:
         """One SDF record with bonds, charges and properties, ending in $$$$; see formats.sdf.write_sdf for those of a
         molecule without bonds. Impossible valences are written as they stand."""
-        return chemistry.to_mol_block(self) + _sdf_properties(self.properties) + "$$$$\n"
+        block = chemistry.to_mol_block(self)
+        return " " * block.startswith("$$$$") + block + _sdf_properties(self.properties) + "$$$$\n"
 
     @classmethod
     def from_ase(cls, atoms: "Atoms") -> "Molecule":
@@ -275,4 +276,12 @@ def _quoted(value: float | str) -> str:
 
 
 def _sdf_properties(properties: dict[str, float | str]) -> str:
-    return "".join(f">  <{key}>\n{value}\n\n" for key, value in properties.items())
+    """Fields of one line each: another line could end the record, and begin one that nobody made."""
+    fields = ((re.sub(r"[<>\r\n]", "_", key), _one_line(str(value))) for key, value in properties.items())
+    return "".join(f">  <{key}>\n{value}\n\n" for key, value in fields)
+
+
+def _one_line(text: str) -> str:
+    """Without line ends, and with a space before what SDF takes for an end or a field."""
+    line = re.sub(r"\s*[\r\n]+\s*", " ", text)
+    return f" {line}" if line.startswith(("$", ">")) else line

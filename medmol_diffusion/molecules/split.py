@@ -26,7 +26,7 @@ class Split:
     @classmethod
     def read(cls, path: str | Path) -> "Split":
         """Raises InputError for a file that is missing, damaged, or puts a record in two parts."""
-        return cls(**read_split(path, int, "record", other=("fingerprint",)))
+        return cls(**read_split(path, _place, "record", other=("fingerprint",)))
 
     def rows(self, data: MoleculeDataset, fingerprint: str, source: str) -> list[np.ndarray]:
         """The rows of ``data`` in the train, validation and test part; records that could not be used are left out.
@@ -38,9 +38,10 @@ class Split:
             raise InputError(f"The split file was made for other data than {source}: their fingerprints differ.")
         found = []
         for part in PARTS:
-            places = np.array(getattr(self, part), dtype=np.int64)
-            if len(places) and not 0 <= places.min() <= places.max() < data.flat.records:
+            entries = getattr(self, part)
+            if entries and not 0 <= min(entries) <= max(entries) < data.flat.records:
                 raise InputError(f"The {part} part of the split file goes beyond the {data.flat.records} of {source}.")
+            places = np.array(entries, dtype=np.int64)
             found.append(np.flatnonzero(np.isin(data.index, places)))
         groups = np.concatenate([np.unique(data.group[rows]) for rows in found])
         if len(np.unique(groups)) < len(groups):
@@ -58,3 +59,9 @@ def draw(
     parts = np.split(order, [num_test, num_test + num_validation])
     testing, validating, training = (np.flatnonzero(np.isin(group, groups)) for groups in parts)
     return [training, validating, testing]
+
+
+def _place(entry: object) -> int:
+    if not isinstance(entry, int) or isinstance(entry, bool):
+        raise TypeError("a record is a whole number")
+    return entry

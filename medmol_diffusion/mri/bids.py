@@ -1,7 +1,6 @@
 """BIDS: what a scan's name says, and derivatives written the way its specification asks (version 1.10)."""
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from medmol_diffusion import __version__
 from medmol_diffusion.mri.formats.files import stem
 from medmol_diffusion.mri.volume import Volume
+from medmol_diffusion.whole_file import whole_file
 
 MODALITIES = "T1wPost|T1w|T2w|FLAIR|PDw|T2starw|SWI|inplaneT1|inplaneT2|T1ce|T1c|T1gd|T1n|T1|T2f|T2|PD"
 """Of names that are not BIDS too, in any case: BraTS has t1ce and flair."""
@@ -115,10 +115,6 @@ def _label(text: str, key: str) -> str:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write_text(json.dumps(content, indent=2) + "\n")
     return path

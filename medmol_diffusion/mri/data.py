@@ -2,7 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from medmol_diffusion.mri import transforms
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.bids import subject_of
 from medmol_diffusion.mri.formats.files import find_scans, read_scans
+from medmol_diffusion.mri.loader import EpochSampler, ResumableScans
 from medmol_diffusion.mri.partners import Partners
 from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.mri.table import Row, Table, find_table, summary_of
@@ -115,16 +116,6 @@ class VolumeSet(Dataset):
         images = {name: data[k : k + 1] for k, name in enumerate(self.images, start=1)}
         excluded = mask[1:] if self.excluded is not None else None
         return Example(data[:1], mask[:1], i, self.names[i], self.covariates[i], images, self.tokens[i], excluded)
-
-
-class EpochSampler(DistributedSampler):
-    """Shuffles by seed + epoch, shares out among ranks, and yields (epoch, index), so that workers know the epoch.
-
-    Lightning calls `set_epoch`, after a resume too.
-    """
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((self.epoch, int(index)) for index in super().__iter__())
 
 
 def collate(examples: Sequence[tuple[Any, ...]]) -> VolumeBatch:
@@ -236,7 +227,7 @@ class VolumeModule(pl.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader:
         sampler = EpochSampler(self.train, *self._ranks, shuffle=True, seed=self.augmentation.seed)
         full = len(sampler) >= self.batch_size  # batches of one size, unless there is not even one
-        return self._loader(self.train, sampler=sampler, drop_last=full)
+        return self._loader(self.train, ResumableScans, sampler=sampler, drop_last=full)
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.validation, sampler=DistributedSampler(self.validation, *self._ranks, shuffle=False))
@@ -248,8 +239,8 @@ class VolumeModule(pl.LightningDataModule, ABC):
         """These scans of the train, validation or test part as they were read, each once, in their order."""
         return self._loader(Subset(getattr(self, split), rows.tolist()))
 
-    def _loader(self, scans: Dataset, **options: Any) -> DataLoader:
-        return DataLoader(
+    def _loader(self, scans: Dataset, kind: type[DataLoader] = DataLoader, **options: Any) -> DataLoader:
+        return kind(
             scans,
             batch_size=self.batch_size,
             collate_fn=collate,

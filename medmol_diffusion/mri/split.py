@@ -1,6 +1,7 @@
 """Splits by subject: drawn, or read from a file."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ class SubjectSplit:
         Raises:
             InputError: there are too few subjects for the shares asked.
         """
-        unique = sorted(set(subjects), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())
+        unique = sorted(set(subjects), key=lambda name: hashlib.sha256(os.fsencode(f"{seed}:{name}")).hexdigest())
         tests, validations = (max(1, round(share * len(unique))) if share else 0 for share in (test, validation))
         if tests + validations >= len(unique):
             raise InputError(

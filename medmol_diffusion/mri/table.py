@@ -52,6 +52,15 @@ class Table:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"The table {path} cannot be read as text: give a csv or tsv in UTF-8.") from error
+        if "\0" in text:
+            raise InputError(f"The table {path} holds the character 0, so it is no text: give a csv or tsv in UTF-8.")
+        try:
+            return cls._parse(path, text)
+        except csv.Error as error:
+            raise InputError(f"The table {path} cannot be read ({error}): give a csv or tsv in UTF-8.") from error
+
+    @classmethod
+    def _parse(cls, path: Path, text: str) -> "Table":
         head = text.partition("\n")[0]
         delimiter = max("\t,;", key=head.count)
         reader = csv.DictReader(text.splitlines(), delimiter=delimiter)

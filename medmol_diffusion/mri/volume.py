@@ -38,7 +38,8 @@ class Volume:
             raise InputError(
                 f"A Volume needs a 3-D array and a 4 x 4 affine, not shapes {self.data.shape} and {self.affine.shape}."
             )
-        if not np.isfinite(self.affine).all() or abs(np.linalg.det(self.affine)) < 1e-12:
+        singular = not np.isfinite(self.affine).all() or abs(np.linalg.det(self.affine)) < 1e-12
+        if singular or np.isnan(axes.io_orientation(self.affine)).any():  # which sees axes that hardly differ
             raise InputError("A Volume needs a finite and invertible affine: correct the header's sform or qform.")
 
     @classmethod
@@ -74,7 +75,8 @@ class Volume:
         image.header.set_xyzt_units("mm")
         image.set_sform(self.affine, code="scanner")
         image.set_qform(self.affine, code="scanner")  # the nearest rotation and zooms; the sform rules where both stand
-        image.header["descrip"] = "; ".join(f"{k}={v}" for k, v in self.provenance.items()).encode()[:79]
+        told = "; ".join(f"{key}={value}" for key, value in self.provenance.items())
+        image.header["descrip"] = told.encode(errors="replace")[:79]
         return image
 
     def write(self, path: str | os.PathLike[str], dtype: type = np.float32) -> Path:

@@ -12,7 +12,7 @@ from medmol_diffusion.core import Elbo
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.adversarial import AdversarialModel, Attempt
 from medmol_diffusion.training.names import CRITIC_LOSS, LEARNING_RATE, TRAIN_LOSS, validation_metrics
-from medmol_diffusion.training.step import check_finite, rate_factor, step_generator
+from medmol_diffusion.training.step import check_finite, path_of, rate_factor, step_generator
 
 
 class AdversarialTask(pl.LightningModule):
@@ -89,7 +89,7 @@ class AdversarialTask(pl.LightningModule):
             critic.requires_grad_(False)
             terms["adversarial"] = self.model.adversarial_term(critic, attempt)
         loss = torch.stack(list(terms.values())).sum(0)
-        check_finite(loss, batch, self.global_step)
+        check_finite(loss, batch, self.global_step, path_of(self.trainer))
         optimizer, *_ = self._optimizers()
         optimizer.zero_grad()
         self.manual_backward(loss.mean())
@@ -108,7 +108,7 @@ class AdversarialTask(pl.LightningModule):
 
     def _train_critic(self, critic: nn.Module, attempt: Attempt, batch: Any, generator: torch.Generator) -> None:
         loss = self.model.critic_loss(critic, attempt, generator)
-        check_finite(loss, batch, self.global_step)
+        check_finite(loss, batch, self.global_step, path_of(self.trainer))
         # Taken without Lightning's wrapper, for that would count a step of the run.
         optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]
         optimizer.zero_grad()

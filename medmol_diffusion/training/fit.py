@@ -15,22 +15,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
-import torch
 import yaml
 from jsonargparse import Namespace, dict_to_namespace
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from medmol_diffusion.errors import InputError, did_you_mean
 from medmol_diffusion.training.adversarial import AdversarialModel
 from medmol_diffusion.training.adversarial_task import AdversarialTask
-from medmol_diffusion.training.curve import Curve
+from medmol_diffusion.training.checkpoint import RunCheckpoint, WholeFiles, last_checkpoint, step_of
+from medmol_diffusion.training.curve import Curve, Events
 from medmol_diffusion.training.ema import EMA
 from medmol_diffusion.training.module import DiffusionTask
 from medmol_diffusion.training.progress import StepBar
 from medmol_diffusion.training.saved import named_class
+from medmol_diffusion.training.step import NotFinite
 
 # What Lightning and its parts say of themselves, and nobody can act on.
 CHATTER = (
@@ -76,24 +75,6 @@ class Interrupt(pl.Callback):
             signal.signal(signal.SIGINT, self.before)
 
 
-class RunCheckpoint(ModelCheckpoint):
-    """ModelCheckpoint that also writes last.ckpt when a run stops, wherever every_n_train_steps falls.
-
-    Lightning's own does so only if it never saved before, and after EMA has replaced the raw weights by their average.
-    """
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if trainer.should_stop or trainer.global_step == trainer.max_steps:
-            trainer.save_checkpoint(last_checkpoint(self.dirpath))
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not last_checkpoint(self.dirpath).exists():
-            super().on_train_end(trainer, pl_module)
-
-
 def settle(config: Any) -> None:
     """Write into a config what its classes look up elsewhere, so that the run's own config.yaml says it: a class that
     has ``settle`` (its init_args -> more of them) is asked."""
@@ -105,10 +86,6 @@ def settle(config: Any) -> None:
     if kind is not None and hasattr(kind, "settle"):
         for name, value in kind.settle(vars(config.init_args)).items():
             config.init_args[name] = dict_to_namespace(value)
-
-
-def last_checkpoint(folder: object) -> Path:
-    return Path(str(folder)) / "last.ckpt"
 
 
 class FitParser(LightningArgumentParser):
@@ -175,25 +152,9 @@ class FitCLI(LightningCLI):
         if config["enable_progress_bar"] is not False:
             callbacks.append(StepBar())
             kwargs["enable_progress_bar"] = False  # Lightning's own counts epochs
-        loggers = [Curve(root, self.start), TensorBoardLogger(root, name="", version="", purge_step=self.start)]
+        loggers = [Curve(root, self.start), Events(root, name="", version="", purge_step=self.start)]
+        kwargs["plugins"] = [*(config["plugins"] or []), WholeFiles()]
         return super().instantiate_trainer(callbacks=callbacks, logger=loggers, **kwargs)
-
-
-def step_of(checkpoint: Path) -> int:
-    """The number of steps a checkpoint has behind it; it is read as plain tensors.
-
-    Raises:
-        InputError: it is missing, or no checkpoint.
-    """
-    if not checkpoint.is_file():
-        raise InputError(f"there is no checkpoint {checkpoint} to resume from: correct --ckpt_path, or leave it out")
-    try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
-    except Exception as error:  # a damaged or hostile checkpoint fails in as many ways as pickle has
-        raise InputError(
-            f"{checkpoint} cannot be read as a checkpoint of plain tensors: it is damaged, cut short or not written "
-            "by medmol fit; resume from another by --ckpt_path FILE, or start in a new trainer.default_root_dir"
-        ) from error
 
 
 Assembled = TypeVar("Assembled", bound=FitCLI)
@@ -272,6 +233,8 @@ def fit(arguments: list[str]) -> Path:
                 ckpt_path=None if cli.checkpoint is None else str(cli.checkpoint),
                 weights_only=True,
             )
+        except NotFinite as error:
+            raise InputError(f"{error}; {_way_back(cli.config.checkpoint.dirpath)}") from error
         except RuntimeError as error:
             if "loading state_dict" not in str(error):
                 raise
@@ -282,6 +245,14 @@ def fit(arguments: list[str]) -> Path:
     if cli.interrupt.asked:
         raise KeyboardInterrupt(f"stopped after step {cli.trainer.global_step}: --ckpt_path last goes on from there")
     return Path(cli.trainer.default_root_dir)
+
+
+def _way_back(folder: object) -> str:
+    """Where a run whose loss is not finite can begin again. No checkpoint is written with weights that are not."""
+    last = last_checkpoint(folder)
+    if not last.is_file():
+        return "there is no checkpoint yet to go back to"
+    return f"the last finite checkpoint is {last}, after step {step_of(last)}: go on from it by --ckpt_path last"
 
 
 def complaint(message: str, arguments: list[str]) -> str:

@@ -13,7 +13,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.model import DiffusionModel
 from medmol_diffusion.training.names import LEARNING_RATE, TRAIN_LOSS, validation_metrics
 from medmol_diffusion.training.saved import load_model
-from medmol_diffusion.training.step import check_finite, rate_factor, step_generator
+from medmol_diffusion.training.step import check_finite, path_of, rate_factor, step_generator
 
 
 class DiffusionTask(pl.LightningModule):
@@ -113,7 +113,7 @@ class DiffusionTask(pl.LightningModule):
         else:
             (teacher,) = self._teachers
             loss = self.model.distillation_loss(batch, teacher, self.student_steps, self.substeps, generator)
-        check_finite(loss, batch, self.global_step)
+        check_finite(loss, batch, self.global_step, path_of(self.trainer))
         mean = loss.mean()
         self.log(TRAIN_LOSS, mean, prog_bar=True, batch_size=len(batch))
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]

@@ -3,7 +3,7 @@ tensors."""
 
 import importlib
 import inspect
-import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from medmol_diffusion import __version__
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.folder import CONFIG, find_model
 from medmol_diffusion.training.generative import GenerativeModel
+from medmol_diffusion.whole_file import whole_file
 
 WEIGHTS, CARD = "model.safetensors", "card.md"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
+LARGEST = 10_000
+"""Entries of a config."""
 _PREFIX = "model."  # of the model's weights inside a task
 
 
@@ -33,11 +36,21 @@ def load_model(source: str | Path, checkpoint: str | Path | None = None) -> Gene
         InputError: nothing usable is there.
     """
     folder = find_model(source)
-    model = build(read_model_config(folder))
+    config = read_model_config(folder)
+    try:
+        _keep_inside(config, folder)
+        model = build(config)
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from error
     if not isinstance(model, GenerativeModel):
         raise InputError(f"{folder / CONFIG} describes a {type(model).__name__}, which is no model of data")
+    weights = _read_weights(folder, checkpoint)
+    if name := lost_weight(weights):
+        raise InputError(
+            f"{folder}: the weight {name} is not finite: train the model again, or take another checkpoint"
+        )
     try:
-        model.load_state_dict(_read_weights(folder, checkpoint))
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(f"{folder}: the weights do not fit {CONFIG}: {str(error).splitlines()[-1].strip()}") from error
     return model.eval()
@@ -53,9 +66,37 @@ def read_model_config(folder: Path) -> dict[str, Any]:
         config = yaml.safe_load((folder / CONFIG).read_text())
         if "class_path" not in config:
             config = config["model"]["model"]
-        return {"class_path": config["class_path"], "init_args": config.get("init_args") or {}}
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        found = {"class_path": config["class_path"], "init_args": config.get("init_args") or {}}
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{folder / CONFIG} does not describe a model: it needs class_path and init_args") from error
+    for count, _ in enumerate(_parts(found)):
+        if count == LARGEST:
+            raise InputError(
+                f"{folder / CONFIG} has more than {LARGEST} entries, or goes round in a circle: write it out"
+            )
+    return found
+
+
+def _parts(config: Any) -> Iterator[Any]:
+    """A config and all that lies in it, aliases of YAML as often as they stand there."""
+    left = [config]
+    while left:
+        one = left.pop()
+        yield one
+        left += one.values() if isinstance(one, dict) else one if isinstance(one, list) else []
+
+
+def _keep_inside(config: dict[str, Any], folder: Path) -> None:
+    """Raises InputError where a part of a saved model would be read from a path outside its folder: one that says
+    ``path`` and describes nothing that lies there. What it describes is in the model's own weights."""
+    for part in _parts(config):
+        arguments = part.get("init_args") if isinstance(part, dict) else None
+        if not isinstance(arguments, dict) or not isinstance(path := arguments.get("path"), str):
+            continue
+        if any("class_path" in one for one in arguments.values() if isinstance(one, dict)):
+            continue
+        if not Path(path).resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{part.get('class_path')} would read {path}, which lies outside: export the model again")
 
 
 def build(config: Any, kind: type = nn.Module) -> Any:
@@ -74,9 +115,12 @@ def build(config: Any, kind: type = nn.Module) -> Any:
     found = named_class(path)
     if found is None or not issubclass(found, kind):
         raise InputError(f"class_path {path} is not a {kind.__name__} of medmol_diffusion, so it is not loaded")
+    arguments = build(config.get("init_args") or {}, kind)
+    if not isinstance(arguments, dict):
+        raise InputError(f"init_args of {path} must be names and values, not {arguments!r:.40}")
     try:
-        return found(**build(config.get("init_args") or {}, kind))
-    except (TypeError, ValueError) as error:
+        return found(**arguments)
+    except Exception as error:  # wrong arguments fail in as many ways as there are constructors
         raise InputError(f"init_args of {path} do not fit: {error}") from error
 
 
@@ -91,10 +135,17 @@ def named_class(path: str) -> type | None:
     if module.split(".")[0] == "medmol_diffusion":
         try:
             found = getattr(importlib.import_module(module), name, None)
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             raise InputError(f"class_path {path} cannot be imported: {error}") from error
     own = inspect.isclass(found) and found.__module__.startswith("medmol_diffusion.")
     return found if own else None
+
+
+def lost_weight(weights: Mapping[str, Any]) -> str | None:
+    """The first weight that is NaN or infinite; None of sound ones. The logarithm of a probability of zero, which a
+    model may hold beside its weights, is sound."""
+    tensors = ((name, value) for name, value in weights.items() if isinstance(value, Tensor))
+    return next((name for name, value in tensors if not (value < torch.inf).all()), None)
 
 
 def _read_weights(folder: Path, checkpoint: str | Path | None = None) -> dict[str, Tensor]:
@@ -112,11 +163,11 @@ def _read_weights(folder: Path, checkpoint: str | Path | None = None) -> dict[st
         raise InputError(f"{folder} holds neither {WEIGHTS} nor {CHECKPOINT}: train it, or export it again")
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        return {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
     except Exception as error:  # a damaged or hostile checkpoint fails in as many ways as pickle has
         raise InputError(
             f"{checkpoint} cannot be read as plain tensors: it is damaged, cut short, or was not written by medmol fit"
         ) from error
-    return {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
 
 
 def export_model(
@@ -143,10 +194,10 @@ def export_model(
     if (out / CONFIG).is_file() and read_model_config(out) != config:
         raise InputError(f"{out} holds another model: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    temporary = out / f".{WEIGHTS}.part"
-    temporary.write_bytes(save(weights))
-    os.replace(temporary, out / WEIGHTS)
-    (out / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+    with whole_file(out / WEIGHTS) as file:
+        file.write_bytes(save(weights))
+    with whole_file(out / CONFIG) as file:
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
     (out / CARD).write_text(_card(model, folder, out, folder / CHECKPOINT if checkpoint is None else Path(checkpoint)))
     return out
 

@@ -4,6 +4,7 @@ import hashlib
 import math
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -17,16 +18,26 @@ def step_generator(device: torch.device, seed: int, step: int, batch: int, rank:
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def check_finite(loss: Tensor, batch: Any, step: int) -> None:
-    """Raises InputError with the names of the examples whose ``loss`` [B] is not finite."""
+class NotFinite(InputError):
+    """A loss or a weight is no number any more, so that training has to stop."""
+
+
+def check_finite(loss: Tensor, batch: Any, step: int, path: object = None) -> None:
+    """Raises NotFinite with the names of the examples whose ``loss`` [B] is not finite; ``path``: of the data."""
     if torch.isfinite(loss).all():
         return
     bad = (~torch.isfinite(loss)).nonzero()[:, 0].tolist()
     names = getattr(batch, "names", None) or batch.index.tolist()
-    raise InputError(
+    of = f" of {path}" if path else ""
+    raise NotFinite(
         f"the loss is not finite at step {step} for {', '.join(str(names[i]) for i in bad)}: "
-        "look at these items, lower learning_rate, or train in float32"
+        f"look at these items{of}, lower learning_rate, or train in float32"
     )
+
+
+def path_of(trainer: pl.Trainer) -> object:
+    """Where the data of a run lie, of data modules that know."""
+    return getattr(getattr(trainer, "datamodule", None), "path", None)
 
 
 def rate_factor(step: int, warmup_steps: int, decay_steps: int | None, decay_from: int = 0) -> float:

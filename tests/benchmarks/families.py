@@ -34,8 +34,9 @@ from medmol_diffusion.judging.table import silent
 from medmol_diffusion.mri import Volume
 from medmol_diffusion.mri.judge.extractor import HaarFeatures
 from medmol_diffusion.mri.judge.score_report import judge_scans
+from medmol_diffusion.training.checkpoint import last_checkpoint
 from medmol_diffusion.training.curve import read_rows
-from medmol_diffusion.training.fit import fit, last_checkpoint
+from medmol_diffusion.training.fit import fit
 from medmol_diffusion.training.folder import read_data_config
 from medmol_diffusion.training.saved import build, load_model
 from medmol_diffusion.training.validation import validate_model

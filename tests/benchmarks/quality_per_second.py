@@ -45,7 +45,8 @@ from medmol_diffusion.mri.judge.measures import diversity, feature_distances
 from medmol_diffusion.mri.phantom import FIELD_OF_VIEW
 from medmol_diffusion.mri.phantom_data import PhantomData
 from medmol_diffusion.plural import counted
-from medmol_diffusion.training.fit import fit, last_checkpoint
+from medmol_diffusion.training.checkpoint import last_checkpoint
+from medmol_diffusion.training.fit import fit
 from medmol_diffusion.training.saved import load_model
 from tests.benchmarks.monai_peer import TIMESTEPS, Autoencoding, Latent, Peer, Voxels, train
 

@@ -84,7 +84,7 @@ def records(path: Path, conformers: int = CONFORMERS) -> Iterator[Record]:
         for file in inputs(path):
             if suffix(file) in SUFFIXES:
                 for record in records(check_path(file), conformers):
-                    yield record if record.name else replace(record, name=file.name)
+                    yield record if record.name else replace(record, name=_printable(file.name))
         return
     match suffix(path):
         case ".npz":
@@ -172,9 +172,14 @@ def _archive(path: Path) -> Iterator[Record]:
                 if file is None:
                     continue
                 for record in TEXT[kind](_text(file)):
-                    yield record if record.name else replace(record, name=Path(member.name).name)
+                    yield record if record.name else replace(record, name=_printable(Path(member.name).name))
     except (tarfile.TarError, EOFError, OSError) as error:
         raise InputError(f"{path} is not a whole tar archive ({error}).") from error
+
+
+def _printable(name: str) -> str:
+    """A file's name, whose bytes need not be UTF-8, as text that can be written."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _csv_beside(path: Path) -> Path:

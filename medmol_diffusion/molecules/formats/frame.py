@@ -21,7 +21,8 @@ def atoms(count: int, frame: list[str], line: int, species: int = 0, place: int 
             x, y, z = map(_coordinate, values[place : place + 3])
         except (ValueError, IndexError) as error:
             raise InputError(f"Line {line + offset + 2} should be an element and three coordinates.") from error
-        numbers.append(int(symbol) if symbol.isdigit() else chemistry.atomic_number(symbol))
+        is_number = symbol.isascii() and symbol.isdigit() and len(symbol) < 4
+        numbers.append(int(symbol) if is_number else chemistry.atomic_number(symbol))
         positions.append((x, y, z))
     return np.array(numbers, dtype=np.int64), np.array(positions).reshape(-1, 3)
 

@@ -58,6 +58,8 @@ def msgpack_records(path: Path, conformers: int) -> Iterator[Record]:
             for _ in range(molecules):
                 try:
                     smiles, entry = stream.unpack(), stream.unpack()
+                    if not isinstance(smiles, str):
+                        raise _other_layout(path)
                     found = sorted(entry["conformers"], key=lambda conformer: conformer.get("totalenergy", 0.0))
                 except msgpack.OutOfData as error:
                     raise InputError(f"{path} ends in the middle of a molecule: fetch it again.") from error
@@ -137,8 +139,10 @@ def _rows(rows: np.ndarray, start: int, end: int, name: str) -> Molecule:
 def _open(path: Path) -> np.ndarray:
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy lets through what the parser of its headers raises on damaged bytes
         raise InputError(f"{path} cannot be read as an array of numbers: save it with numpy.save.") from error
+    if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "iuf":
+        raise InputError(f"{path} does not hold one array of numbers: save it with numpy.save.")
     if rows.ndim != 2 or rows.shape[1] != 5 or not len(rows):
         raise InputError(f"{path} needs rows of conformer, Z, x, y and z; its shape is {rows.shape}.")
     return rows
@@ -152,7 +156,10 @@ def _ends(path: Path, rows: np.ndarray) -> np.ndarray:
     ends = np.concatenate([*places, [len(rows)]]).astype(np.int64)
     beside = path.with_name(re.sub(r"(?i)^(geom_drugs_)", r"\1n_", path.name))
     if beside != path and beside.is_file():
-        count = np.load(beside, allow_pickle=False).astype(np.int64)
+        try:
+            count = np.load(beside, allow_pickle=False).astype(np.int64)
+        except Exception as error:  # as above
+            raise InputError(f"{beside} cannot be read as an array: save it with numpy.save.") from error
         if not np.array_equal(np.cumsum(count), ends):
             raise InputError(f"{beside} does not say how many atoms the conformers of {path.name} have: they differ.")
     return ends

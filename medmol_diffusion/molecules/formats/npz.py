@@ -18,6 +18,9 @@ from medmol_diffusion.molecules.molecule import Molecule
 
 ROWS = 4096
 """Molecules that are in memory at a time while a file is streamed."""
+KINDS = {"atomic_numbers": "iu", "positions": "iuf", "num_atoms": "iu", "formal_charges": "iuf", "bonds": "iuf"}
+"""The kinds of numpy's types that the arrays may have."""
+NAMED = {"iu": "whole numbers", "iuf": "numbers"}
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -29,9 +32,9 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # numpy, zipfile and zlib each raise their own kinds on damaged bytes
         raise _no_npz(path) from error
-    _check(path, {key: array.shape for key, array in arrays.items()})
+    _check(path, {key: array.shape for key, array in arrays.items()}, {k: v.dtype for k, v in arrays.items()})
     arrays.setdefault("num_atoms", (arrays["atomic_numbers"] != 0).sum(axis=1))
     return arrays
 
@@ -46,7 +49,7 @@ def stream(path: str | Path) -> Iterator[dict[str, np.ndarray]]:
                 headers[key] = _HEADERS[np.lib.format.read_magic(file)](file)
             if any(dtype.hasobject for _, _, dtype in headers.values()):
                 raise ValueError("pickled objects")
-            _check(path, {key: shape for key, (shape, _, _) in headers.items()})
+            _check(path, {key: shape for key, (shape, _, _) in headers.items()}, {k: v[2] for k, v in headers.items()})
             count = headers["atomic_numbers"][0][0]
             kept = {key: header for key, header in headers.items() if header[0][:1] == (count,)}
             if any(order and len(shape) > 1 for shape, order, _ in kept.values()):
@@ -63,7 +66,7 @@ def stream(path: str | Path) -> Iterator[dict[str, np.ndarray]]:
                 yield chunk
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # as above
         raise _no_npz(path) from error
 
 
@@ -142,10 +145,13 @@ def _no_npz(path: str | Path) -> InputError:
     return InputError(f"{path} cannot be read as an npz archive of plain arrays: save it with numpy.savez.")
 
 
-def _check(path: str | Path, shapes: dict[str, tuple[int, ...]]) -> None:
+def _check(path: str | Path, shapes: dict[str, tuple[int, ...]], types: dict[str, np.dtype]) -> None:
     for key, dimensions in (("atomic_numbers", 2), ("positions", 3)):
         if key not in shapes or len(shapes[key]) != dimensions:
             raise InputError(f"{path} needs an array {key!r} of {dimensions} dimensions.")
+    for key in KINDS.keys() & types.keys():
+        if types[key].kind not in KINDS[key]:
+            raise InputError(f"{path} has {key} of type {types[key]}: save them as {NAMED[KINDS[key]]}.")
     count, size = shapes["atomic_numbers"]
     wanted = {"positions": (count, size, 3), "num_atoms": (count,), "formal_charges": (count, size)}
     if any(shapes.get(key, shape) != shape for key, shape in {**wanted, "bonds": (count, size, size)}.items()):

@@ -1,6 +1,5 @@
 """SDF: V2000 and V3000 records, with bonds, formal charges and data fields."""
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -14,6 +13,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import chemistry
 from medmol_diffusion.molecules.formats.record import Record, number_or_text
 from medmol_diffusion.molecules.molecule import Molecule
+from medmol_diffusion.whole_file import whole_file
 
 
 def records(lines: Iterable[str]) -> Iterator[Record]:
@@ -63,14 +63,9 @@ def write_xyz(molecules: Iterable[Molecule], path: str | Path) -> None:
 
 def _write(texts: Iterable[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            # of a gzip file no name and no time: the same molecules are the same bytes
-            packed = GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix.lower() == ".gz" else nullcontext(file)
-            with packed as lines:
-                for text in texts:
-                    lines.write(text.encode())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        # of a gzip file no name and no time: the same molecules are the same bytes
+        packed = GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix.lower() == ".gz" else nullcontext(file)
+        with packed as lines:
+            for text in texts:
+                lines.write(text.encode(errors="backslashreplace"))  # names of files need not be UTF-8

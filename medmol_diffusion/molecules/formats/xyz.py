@@ -22,7 +22,7 @@ def records(lines: Iterable[str]) -> Iterator[Record]:
     for place, line in numbered:
         if not line.strip():
             continue
-        if not line.strip().isdigit():  # no frame starts here: give up what lies before the next count
+        if not is_count(line):  # no frame starts here: give up what lies before the next count
             if not lost:
                 yield Record("", partial(_fault, place))
             lost = True
@@ -32,7 +32,7 @@ def records(lines: Iterable[str]) -> Iterator[Record]:
         comment = frame[0].strip() if frame else ""
         if qm9.is_property_line(comment):
             after = next(numbered, None)
-            if after and not after[1].strip().isdigit():
+            if after and not is_count(after[1]):
                 frame += [after[1], *(text for _, text in islice(numbered, qm9.LINES_AFTER - 1))]
             elif after:
                 numbered = chain([after], numbered)  # type: ignore[assignment]
@@ -40,6 +40,12 @@ def records(lines: Iterable[str]) -> Iterator[Record]:
         else:
             fields = _fields(comment)
             yield Record(fields.pop("name", comment if not fields else ""), partial(_molecule, int(line), frame, place))
+
+
+def is_count(line: str) -> bool:
+    """Whether a line is a number of atoms, which has fewer than ten digits."""
+    text = line.strip()
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _fault(line: int) -> Molecule:
@@ -72,7 +78,7 @@ def _columns(layout: str) -> tuple[int, int]:
     found, place = {}, 0
     for name, width in zip(parts[::3], parts[2::3], strict=False):
         found[name] = place
-        place += int(width) if width.isdigit() else 1
+        place += int(width) if is_count(width) else 1
     species = found.get("species", found.get("Z"))
     if species is None or "pos" not in found:
         raise InputError(f"Properties={layout} names no species (or Z) and pos: the frame cannot be read without them.")

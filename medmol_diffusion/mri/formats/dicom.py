@@ -53,6 +53,15 @@ def read_dicom(path: Path, frame: int | None = None, series: str | None = None) 
         InputError: no image, several series and none chosen, a file that cannot be read or decoded, colour, a mosaic,
             no positions, or what ``stack`` raises.
     """
+    try:
+        return _read_series(path, frame, series)
+    except InputError:
+        raise
+    except Exception as error:  # pydicom parses a field when it is asked for, and lets through what its parsers raise
+        raise InputError(f"{path} cannot be read as DICOM, so copy it again ({one_line(error)}).") from error
+
+
+def _read_series(path: Path, frame: int | None, series: str | None) -> Volume:
     files = dicom_files(path) if path.is_dir() else [path]
     headers = [(file, header) for file in files if "Rows" in (header := _read(file, stop_before_pixels=True))]
     if not headers:

@@ -83,7 +83,7 @@ def protocol_of(by: Evaluator) -> str:
 
 def write_subjects(path: Path, found: Sequence[Evaluation]) -> Path:
     """A csv with a line for every subject of every method."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, ("method", *COLUMNS))
         writer.writeheader()
         for one in found:
