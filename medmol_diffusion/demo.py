@@ -1,7 +1,6 @@
-"""`medmol demo`: both domains on the embedded data, from training to one report, in minutes on two cores."""
+"""`medmol demo`: the shipped models of both domains, and a short training run, in one report, in minutes."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,19 @@ from rich.console import Console
 
 from medmol_diffusion import __version__
 from medmol_diffusion.core import Elbo
-from medmol_diffusion.molecules import EnumeratedData, MoleculeDiffusion, write_sdf
-from medmol_diffusion.molecules.metrics import score_molecules, smiles_of
+from medmol_diffusion.molecules import MoleculeDiffusion, write_sdf
+from medmol_diffusion.molecules.enumerate import enumerate_molecules
+from medmol_diffusion.molecules.metrics import score_molecules
+from medmol_diffusion.molecules.perceive import perceived
 from medmol_diffusion.molecules.picture import depictions
+from medmol_diffusion.molecules.viewer import viewer as molecule_viewer
 from medmol_diffusion.mri import HaarStage, PhantomData, Volume, VolumeDiffusion
 from medmol_diffusion.mri.anomaly import Detection, Setting
 from medmol_diffusion.mri.anomaly.evaluation import Case, Evaluator, protocol_of, tables_of
 from medmol_diffusion.mri.phantom import head_phantom
-from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
+from medmol_diffusion.mri.picture import focus
+from medmol_diffusion.mri.viewer import Stack, viewer
+from medmol_diffusion.progress import Bar
 from medmol_diffusion.report import Report
 from medmol_diffusion.training.checkpoint import last_checkpoint
 from medmol_diffusion.training.fit import fit
@@ -36,155 +40,113 @@ MEANING = {
     HaarStage.baseline_name: "what bits_per_dim is without a network",
     "gain over it": "by how much bits_per_dim is lower, paired by head: what the network is worth",
 }
-SHAPE = [32, 40, 32]
-MOLECULE_STEPS, VOLUME_STEPS = 4000, 800
-
-
-def _config(folder: Path, steps: int, model: dict[str, Any], data: dict[str, Any], **task: Any) -> dict[str, Any]:
-    return {
-        "seed_everything": 0,
-        "trainer": {
-            "default_root_dir": str(folder),
-            "max_steps": steps,
-            "gradient_clip_val": 1.0,
-            "num_sanity_val_steps": 0,
-            "limit_val_batches": 0,
-            "log_every_n_steps": 10,
-            "enable_model_summary": False,
-        },
-        "model": {"model": model, "warmup_steps": 50, "decay_steps": steps, **task},
-        "data": data,
-        "ema": {"decay": 0.995},
-    }
-
-
-def molecule_config(folder: Path) -> dict[str, Any]:
-    """Small real molecules of C, N, O, F and H, and a network that learns them in a few minutes."""
-    elements = [1, 6, 7, 8, 9]
-    network = {
-        "class_path": "medmol_diffusion.molecules.EGNN",
-        "init_args": {"atoms_in": 5, "atoms_out": 5, "hidden": 128, "edge_hidden": 48, "layers": 4},
-    }
-    model = {
-        "class_path": "medmol_diffusion.molecules.MoleculeDiffusion",
-        "init_args": {
-            "elements": elements,
-            "max_atoms": 16,
-            "network": network,
-            "gamma_mean": -2.0,
-            "gamma_std": 3.0,
-        },
-    }
-    data = {
-        "class_path": "medmol_diffusion.molecules.EnumeratedData",
-        "init_args": {"elements": elements, "max_heavy_atoms": 4, "conformers": 3, "validation": 0.0, "test": 0.1},
-    }
-    return _config(folder, MOLECULE_STEPS, model, data, learning_rate=2e-3)
-
-
-def volume_config(folder: Path) -> dict[str, Any]:
-    """Healthy head phantoms (FLAIR), and a U-Net that learns them in a few minutes."""
-    network = {
-        "class_path": "medmol_diffusion.mri.UNet3D",
-        "init_args": {"channels_in": 128, "channels_out": 128, "channels": [64, 96], "blocks": 1},
-    }
-    model = {
-        "class_path": "medmol_diffusion.mri.VolumeDiffusion",
-        "init_args": {
-            "shape": SHAPE,
-            "spacing": 6.0,
-            "network": network,
-            "gamma_mean": 0.0,  # most training where shapes are decided, not where noise is
-            "gamma_std": 3.0,
-        },
-    }
-    data = {
-        "class_path": "medmol_diffusion.mri.PhantomData",
-        "init_args": {
-            "count": 80,
-            "shape": SHAPE,
-            "contrast": "FLAIR",
-            "flip": True,
-            "batch_size": 4,
-            "validation": 0.0,
-        },
-    }
-    return _config(folder, VOLUME_STEPS, model, data, learning_rate=1e-3)
+MOLECULES, SCANS = "qm9-chno", "head-phantom"
+"""The shipped models."""
+SAMPLER = "dpm++3m-sde"
+STEPS = 600
+"""Of the live training run."""
+ASKED: dict[str, list[float | str]] = {
+    "contrast": ["T1w", "T1w", "T2w", "T2w", "FLAIR", "FLAIR"],
+    "ventricles": [15.0, 80.0, 15.0, 80.0, 30.0, 30.0],
+    "lesion_load": [0.0, 0.0, 0.0, 0.0, 0.0, 25.0],
+}
+"""Of six heads: their covariates, in ml."""
+HEALTHY: dict[str, float | str] = {"contrast": "T1w", "lesion_load": 0.0}
+"""What a scan under examination is asked to have been."""
+METHODS = ("one_shot", "elbo")
+"""Beside the baselines."""
 
 
 def run_demo(out: Path) -> Path:
-    """Train, sample, score, detect and report into ``out``; returns the report's path."""
+    """Sample, score, detect, train and report into ``out``; returns the report's path."""
     say = Console().print
     out.mkdir(parents=True, exist_ok=True)
     report = Report("medmol_diffusion demo", f"Version {__version__}. All of this was made on this machine just now.")
-    say("[bold]1/2 molecules[/]: training on enumerated small molecules")
-    _molecules(out, report, say)
-    say("[bold]2/2 MRI[/]: training on procedural head phantoms")
-    _volumes(out, report, say)
+    say(f"[bold]1/3 molecules[/]: 100 by {MOLECULES}, 50 steps")
+    _molecules(out, report)
+    say(f"[bold]2/3 scans[/]: six heads by {SCANS}, and lesions in heads it has not seen")
+    _scans(out, report)
+    say(f"[bold]3/3 training[/]: {STEPS} steps on enumerated small molecules")
+    _training(out, report)
     return report.write(out / "report.html")
 
 
-def _train(config: dict[str, Any]) -> Path:
-    folder = Path(config["trainer"]["default_root_dir"])
-    folder.mkdir(parents=True, exist_ok=True)
-    last_checkpoint(folder / "checkpoints").unlink(missing_ok=True)  # of an earlier demo: this one begins anew
-    path = folder.with_suffix(".yaml")
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
-    return fit(["--config", str(path)])
-
-
-def _molecules(out: Path, report: Report, say: Callable[..., None]) -> None:
-    run = _train(molecule_config(out / "molecules"))
-    model = MoleculeDiffusion.from_pretrained(run)
-    data = EnumeratedData(**molecule_config(out)["data"]["init_args"])
-    data.setup()
-
-    say("the bound on molecules that were not trained on")
-    bound = validate_model(model, data, "test", steps=1000, draws=8, seed=0)
-    say("100 molecules, 100 steps")
-    molecules = model.sample(100, steps=100, seed=0)
+def _molecules(out: Path, report: Report, count: int = 100) -> None:
+    model = MoleculeDiffusion.from_pretrained(MOLECULES)
+    molecules = model.sample(count, steps=50, sampler=SAMPLER, seed=0)
     write_sdf(molecules, out / "molecules.sdf")
-    trained_on = [data.train[i] for i in range(len(data.train))]
-    scores, own = score_molecules(molecules, smiles_of(trained_on)), score_molecules(trained_on)
+    known = [molecule for molecule in enumerate_molecules() if not set(molecule.atomic_numbers) - {1, 6, 7, 8}]
+    known = [perceived(molecule, model.layout.bond_orders) for molecule in known[:: len(known) // 32]]
+    bound = model.nll(known, draws=8, seed=0)
 
     report.heading("Molecules")
     report.text(
-        f"{len(data.train)} conformers of small real molecules (C, N, O, F with hydrogens), enumerated by valence and "
-        f"embedded by RDKit, trained for {MOLECULE_STEPS} steps. Bonds are perceived from distances; the samples are "
-        "in molecules.sdf, with bonds. A model trained this briefly makes mistakes, shown as they are."
+        f"{count} molecules of H, C, N and O by {MOLECULES}, in {SAMPLER} of 50 steps, not selected. They are in "
+        "molecules.sdf, with the bonds that the model made."
     )
-    report.svg(depictions(molecules[:20]), "The first 20 of 100 generated molecules, not selected.")
-    report.heading("Scores of the 100 molecules", 3)
+    report.svg(depictions(molecules[:15]), "The first 15.")
+    report.markup(molecule_viewer(molecules[:6]))
+    report.heading("Their scores", 3)
     report.text(
         "Bonds are read off the distances (rule 1, the tables of EDM). A stable atom has exactly the bonds of its "
         "element, a stable molecule only such atoms; a valid one is accepted by RDKit, and a connected one is valid "
-        "and in one piece. Captions are the SMILES of the largest piece. By the same rule "
-        f"{100 * own.molecule_stability.value:.0f} % of the training molecules themselves are stable."
+        "and in one piece. Captions are the SMILES of the largest piece. The model's card has the figures of 10 000."
     )
-    report.table(["score", "value", "95 % interval", "of"], list(scores.rows()))
+    report.table(["score", "value", "95 % interval", "of"], list(score_molecules(molecules).rows()))
     _bound_section(
-        report, summary(bound), bound, "held-out molecule", "positions in angstrom; T = 1000; the recipe of EDM"
+        report,
+        summary(bound),
+        bound,
+        "molecule",
+        "small molecules built by RDKit with the MMFF94 force field, unlike the model's training data, and shaken by "
+        "0.01 angstrom; positions in angstrom; T = 1000; the recipe of EDM, with bonds",
     )
-    _curve_section(report, run)
 
 
-def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
-    run = _train(volume_config(out / "scans"))
-    model = VolumeDiffusion.from_pretrained(run)
-    data = PhantomData(**volume_config(out)["data"]["init_args"])
-    data.setup()
-
-    say("the bound on heads that were not trained on")
-    bound = validate_model(model, data, "test", steps=0, draws=8, seed=0)
-    say("8 scans, 50 steps")
-    scans = model.sample(8, steps=50, seed=0)
+def _scans(out: Path, report: Report) -> None:
+    model = VolumeDiffusion.from_pretrained(SCANS)
+    grid = model.grid
+    shape = list(grid.shape)
+    with Bar("sampling", 6, transient=True) as bar:
+        scans = model.sample(6, seed=0, covariates=ASKED, guidance=2.0, progress=bar.reach)
     for i, scan in enumerate(scans):
         scan.write(out / "samples" / f"sample-{i:04d}.nii.gz")
-    real = [model.to_volume(data.train[i][0][0].numpy(), {}) for i in range(8)]
+    data = PhantomData(
+        8,
+        shape,
+        seed=1_000_000,
+        contrast=["T1w", "T2w", "FLAIR"],
+        atrophy=[0.0, 1.0],
+        lesions=[0, 8],
+        levels=grid.levels,
+        upper_percentile=grid.upper,
+        validation=0.0,
+        test=0.0,
+    )
+    data.setup()
+    bound = validate_model(model, data, "train", steps=0, draws=8, seed=0)
+    real = [model.to_volume(data.train[i][0][0].numpy(), {}) for i in range(6)]
 
-    say("lesions in heads the model has not seen")
-    sick = [head_phantom(1_000_000 + i, SHAPE, contrast="FLAIR", lesions=1, lesion_kind="mass") for i in range(6)]
-    healthy = [head_phantom(2_000_000 + i, SHAPE, contrast="FLAIR") for i in range(8)]
+    report.heading("Scans")
+    size = " x ".join(map(str, shape))
+    report.text(
+        f"Six heads by {SCANS} ({size} voxels of {grid.spacing:g} mm; procedural, not real scans), each asked for a "
+        "contrast, the volume of its ventricles and its lesion load; 50 steps, guidance 2, not selected."
+    )
+    stacks = [Stack(f"generated {i}", scan) for i, scan in enumerate(scans, 1)]
+    report.markup(viewer([*stacks, *(Stack(f"phantom {i}", scan) for i, scan in enumerate(real, 1))]))
+    report.text("The slider moves through all of them; below are six phantoms that the model has not seen.")
+    asked = [(name, *(f"{v:g}" if isinstance(v, float) else v for v in values)) for name, values in ASKED.items()]
+    report.table(["asked of head", *(str(i) for i in range(1, 7))], asked)
+    baseline = validate_baseline(model, data, "train")
+    figures = summary(bound) | ({} if baseline is None else baseline_summary(model, bound, baseline))
+    _bound_section(report, figures, bound, "head", "256 grey levels; every voxel counted; continuous time")
+    _anomalies(model, shape, out, report)
+
+
+def _anomalies(model: VolumeDiffusion, shape: list[int], out: Path, report: Report) -> None:
+    sick = [head_phantom(2_000_000 + i, shape, contrast="T1w", lesions=1, lesion_kind="mass") for i in range(6)]
+    healthy = [head_phantom(3_000_000 + i, shape, contrast="T1w") for i in range(8)]
     cases = [
         Case(
             head.volume,
@@ -195,38 +157,76 @@ def _volumes(out: Path, report: Report, say: Callable[..., None]) -> None:
         for i, head in enumerate([*sick, *healthy])
     ]
     largest = cases[max(range(len(sick)), key=lambda i: int(sick[i].lesion.sum()))]
-    evaluator = Evaluator(Setting(model), healthy=cases[-4:], test=cases[:-4])
-    picture: list[bytes] = []
+    evaluator = Evaluator(Setting(model, HEALTHY), healthy=cases[-4:], test=cases[:-4])
+    shown: list[Detection] = []
 
     def seen(method: str, case: Case, found: Detection) -> None:
-        if method == "one_shot" and case is largest:
-            picture.append(detection_sheet(found, case.lesions))
+        if method == METHODS[0] and case is largest:
+            shown.append(found)
             found.map.write(out / "anomaly.nii.gz")
 
-    evaluations, left_out = evaluator.run(("one_shot", "partial"), seen)
-
-    report.heading("MRI")
-    size = " x ".join(map(str, SHAPE))
-    report.text(
-        f"{len(data.train)} healthy head phantoms (FLAIR-like, {size} voxels of 6 mm), trained for {VOLUME_STEPS} "
-        "steps. The phantoms are procedural, not real scans."
-    )
-    sheet = scan_sheet({"generated": scans, "phantoms the model was trained on": real})
-    report.png(sheet, "Axial slices, not selected.")
-    baseline = validate_baseline(model, data, "test")
-    rows = summary(bound) | ({} if baseline is None else baseline_summary(model, bound, baseline))
-    _bound_section(report, rows, bound, "held-out head", "256 grey levels; every voxel counted; continuous time")
+    evaluations, left_out = evaluator.run(METHODS, seen)
     report.heading("Anomalies, found by what the model cannot restore", 3)
     report.text(
-        "In brain masks of 6 heads with one mass each and 4 without. At 6 mm a lesion is a handful of voxels, so Dice "
-        f"is low for every method. {protocol_of(evaluator)}"
+        "In brain masks of 6 T1w heads with a tumour each and 4 without. The model, which knows lesions of the white "
+        f"matter and no tumours, is asked what each head would be without lesions. {protocol_of(evaluator)}"
     )
-    for shown in picture:
-        report.png(shown, "The largest of 6 lesions, outlined in cyan, and in green what one_shot flags.")
+    for found in shown:
+        stacks = [Stack("scan", found.scan), Stack("restored", found.restored)]
+        stacks += [Stack(f"what {METHODS[0]} finds", found.scan, found.map)]
+        lesions = largest.lesions
+        stacks += [] if lesions is None else [Stack("lesions", found.scan, lesions)]
+        report.text("The head with the largest:")
+        report.markup(viewer(stacks, focus(found, lesions)[2] / (found.scan.shape[2] - 1)))
     for table in tables_of(evaluations, left_out, evaluator):
         report.heading(table.title, 3)
         report.text(table.meaning)
         report.table(table.header, table.rows)
+
+
+def training_config(folder: Path) -> dict[str, Any]:
+    """Small real molecules of C, N, O, F and H, and a network that begins to learn them in a minute."""
+    elements = [1, 6, 7, 8, 9]
+    network = {
+        "class_path": "medmol_diffusion.molecules.EGNN",
+        "init_args": {"atoms_in": 5, "atoms_out": 5, "hidden": 128, "edge_hidden": 48, "layers": 4},
+    }
+    arguments = {"elements": elements, "max_atoms": 16, "network": network, "gamma_mean": -2.0, "gamma_std": 3.0}
+    model = {"class_path": "medmol_diffusion.molecules.MoleculeDiffusion", "init_args": arguments}
+    data = {
+        "class_path": "medmol_diffusion.molecules.EnumeratedData",
+        "init_args": {"elements": elements, "max_heavy_atoms": 4, "conformers": 3, "validation": 0.0, "test": 0.1},
+    }
+    trainer = {
+        "default_root_dir": str(folder),
+        "max_steps": STEPS,
+        "gradient_clip_val": 1.0,
+        "num_sanity_val_steps": 0,
+        "limit_val_batches": 0,
+        "log_every_n_steps": 5,
+        "enable_model_summary": False,
+    }
+    return {
+        "seed_everything": 0,
+        "trainer": trainer,
+        "model": {"model": model, "warmup_steps": 50, "decay_steps": STEPS, "learning_rate": 2e-3},
+        "data": data,
+        "ema": {"decay": 0.99},
+    }
+
+
+def _training(out: Path, report: Report) -> None:
+    folder = out / "training"
+    folder.mkdir(parents=True, exist_ok=True)
+    last_checkpoint(folder / "checkpoints").unlink(missing_ok=True)  # of an earlier demo: this one begins anew
+    path = folder.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(training_config(folder), sort_keys=False))
+    run = fit(["--config", str(path)])
+    report.heading("A training run")
+    report.text(
+        f"{STEPS} steps on enumerated small molecules, by medmol fit --config {path}: the loss as it falls. It is not "
+        "done, only begun."
+    )
     _curve_section(report, run)
 
 

@@ -7,6 +7,8 @@ import numpy as np
 
 from medmol_diffusion.molecules import Molecule, MoleculeDiffusion
 from medmol_diffusion.molecules.metrics import score_molecules
+from medmol_diffusion.mri import VolumeDiffusion
+from medmol_diffusion.mri.judge.anatomy import lesion_load, ventricle_volume
 from medmol_diffusion.pretrained import scores, shipped
 from tests.molecules.test_joint import stretch_bond
 
@@ -31,7 +33,7 @@ def geometry(smiles: str) -> Molecule:
 
 
 def test_what_ships_is_whole_and_small() -> None:
-    assert set(QM9) <= set(shipped())
+    assert {*QM9, "head-phantom"} <= set(shipped())
     total = 0
     for name, folder in shipped().items():
         assert {file.name for file in folder.iterdir()} == {
@@ -48,6 +50,7 @@ def test_what_ships_is_whole_and_small() -> None:
         total += (folder / "model.safetensors").stat().st_size
     assert total <= 40e6
     assert sum((shipped()[name] / "model.safetensors").stat().st_size for name in QM9) <= 25e6
+    assert (shipped()["head-phantom"] / "model.safetensors").stat().st_size <= 15e6
 
 
 def test_the_map_of_atoms_shows_where_a_bond_was_stretched() -> None:
@@ -86,3 +89,12 @@ def test_autoguidance_by_the_early_model_runs_and_changes_the_samples() -> None:
         model.sample(2, steps=4, seed=0, guide=guide) for guide in (None, model.away_from(load("qm9-chno-early"), 2.5))
     )
     assert not np.array_equal(plain[0].positions, led[0].positions)
+
+
+def test_heads_have_the_ventricles_and_the_lesions_that_are_asked_for() -> None:
+    model = VolumeDiffusion.from_pretrained("head-phantom")
+    small, large = model.sample(2, steps=12, seed=0, covariates={"contrast": "T1w", "ventricles": [15.0, 90.0]})
+    assert ventricle_volume(large, "T1w") > ventricle_volume(small, "T1w") + 25
+    asked = {"contrast": "FLAIR", "ventricles": 30.0, "lesion_load": [0.0, 40.0]}
+    without, many = model.sample(2, steps=12, seed=1, covariates=asked)
+    assert lesion_load(many) > lesion_load(without) + 10
