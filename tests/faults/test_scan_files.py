@@ -93,7 +93,7 @@ SCANS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "empty": (nifti(np.zeros((8, 0, 8), np.float32)), "empty"),
     "nan": (nifti(np.full((4, 4, 4), np.nan)), "all voxels NaN"),
     "one_nan": (nifti(np.where(np.arange(8) == 3, np.nan, SCAN)), "42 of 336 voxels NaN"),
-    "infinite": (nifti(SCAN / np.float32(0)), "NaN or infinite"),
+    "infinite": (nifti(np.copysign(np.inf, SCAN)), "NaN or infinite"),
     "constant": (nifti(np.ones((4, 4, 4))), "constant"),
     "complex": (nifti(SCAN.astype(np.complex64)), "complex numbers"),
     "colours": (nifti(np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])), "scan.nii"),
