@@ -108,8 +108,9 @@ def validation_follows(trainer: pl.Trainer) -> bool:
 def write_curve(trainer: pl.Trainer) -> None:
     """Log the step in hand, which Lightning does after the callbacks, and write all rows to the disk: the curve of a
     run that is killed must reach as far as its checkpoint. Loggers take the row once (curve.Once)."""
-    if trainer.training:
-        trainer._logger_connector.update_train_step_metrics()
+    connector = trainer._logger_connector
+    if trainer.training and connector._first_loop_iter is not None:  # at the end of an epoch no step is in hand
+        connector.update_train_step_metrics()
     for logger in trainer.loggers:
         logger.save()
 

@@ -91,6 +91,15 @@ def test_a_resumed_run_equals_the_one_that_never_stopped(molecule_config: Path, 
     assert read_rows(parts / "metrics.csv") == read_rows(whole / "metrics.csv")
 
 
+def test_a_run_that_never_validates_ends_with_its_checkpoint(molecule_config: Path, tmp_path: Path) -> None:
+    """Without a number of steps it saves at the end of epochs, where no step is in hand."""
+    given = ["--config", str(molecule_config), "--trainer.default_root_dir", str(tmp_path / "run")]
+    often = ["--checkpoint.every_n_train_steps", "null", "--trainer.check_val_every_n_epoch", "1"]
+    run = fit([*given, *often, "--trainer.limit_val_batches", "0", "--trainer.max_steps", "12"])
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (checkpoint["global_step"], checkpoint["epoch"] > 0) == (12, True)
+
+
 def test_a_fresh_run_leaves_an_old_one_alone(molecule_config: Path, tmp_path: Path) -> None:
     arguments = ["--config", str(molecule_config), "--trainer.default_root_dir", str(tmp_path)]
     fit(arguments)
