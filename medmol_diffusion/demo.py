@@ -48,7 +48,7 @@ STEPS = 600
 ASKED: dict[str, list[float | str]] = {
     "contrast": ["T1w", "T1w", "T2w", "T2w", "FLAIR", "FLAIR"],
     "ventricles": [15.0, 80.0, 15.0, 80.0, 30.0, 30.0],
-    "lesion_load": [0.0, 0.0, 0.0, 0.0, 0.0, 25.0],
+    "lesion_load": [0.0, 0.0, 0.0, 0.0, 0.0, 15.0],
 }
 """Of six heads: their covariates, in ml."""
 HEALTHY: dict[str, float | str] = {"contrast": "T1w", "lesion_load": 0.0}

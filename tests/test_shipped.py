@@ -8,7 +8,7 @@ import numpy as np
 from medmol_diffusion.molecules import Molecule, MoleculeDiffusion
 from medmol_diffusion.molecules.metrics import score_molecules
 from medmol_diffusion.mri import VolumeDiffusion
-from medmol_diffusion.mri.judge.anatomy import lesion_load, ventricle_volume
+from medmol_diffusion.mri.judge.anatomy import ventricle_volume
 from medmol_diffusion.pretrained import scores, shipped
 from tests.molecules.test_joint import stretch_bond
 
@@ -91,10 +91,9 @@ def test_autoguidance_by_the_early_model_runs_and_changes_the_samples() -> None:
     assert not np.array_equal(plain[0].positions, led[0].positions)
 
 
-def test_heads_have_the_ventricles_and_the_lesions_that_are_asked_for() -> None:
+def test_heads_have_the_contrast_and_the_ventricles_that_are_asked_for() -> None:
     model = VolumeDiffusion.from_pretrained("head-phantom")
-    small, large = model.sample(2, steps=12, seed=0, covariates={"contrast": "T1w", "ventricles": [15.0, 90.0]})
-    assert ventricle_volume(large, "T1w") > ventricle_volume(small, "T1w") + 25
-    asked = {"contrast": "FLAIR", "ventricles": 30.0, "lesion_load": [0.0, 40.0]}
-    without, many = model.sample(2, steps=12, seed=1, covariates=asked)
-    assert lesion_load(many) > lesion_load(without) + 10
+    asked = {"contrast": ["T1w", "T1w", "T2w", "T2w"], "ventricles": [15.0, 90.0, 15.0, 90.0]}
+    heads = model.sample(4, steps=20, seed=0, covariates=asked, guidance=2.0)
+    for small, large, contrast in ((heads[0], heads[1], "T1w"), (heads[2], heads[3], "T2w")):
+        assert ventricle_volume(large, contrast) > ventricle_volume(small, contrast) + 25
