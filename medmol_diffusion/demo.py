@@ -14,13 +14,13 @@ from medmol_diffusion.molecules.enumerate import enumerate_molecules
 from medmol_diffusion.molecules.metrics import score_molecules
 from medmol_diffusion.molecules.perceive import perceived
 from medmol_diffusion.molecules.picture import depictions
-from medmol_diffusion.molecules.viewer import viewer as molecule_viewer
+from medmol_diffusion.molecules.viewer import viewer
 from medmol_diffusion.mri import HaarStage, PhantomData, Volume, VolumeDiffusion
 from medmol_diffusion.mri.anomaly import Detection, Setting
 from medmol_diffusion.mri.anomaly.evaluation import Case, Evaluator, protocol_of, tables_of
 from medmol_diffusion.mri.phantom import head_phantom
 from medmol_diffusion.mri.picture import focus
-from medmol_diffusion.mri.viewer import Stack, viewer
+from medmol_diffusion.mri.viewer import Stack, slice_viewer
 from medmol_diffusion.progress import Bar
 from medmol_diffusion.report import Report
 from medmol_diffusion.training.checkpoint import last_checkpoint
@@ -85,7 +85,7 @@ def _molecules(out: Path, report: Report, count: int = 100) -> None:
         "molecules.sdf, with the bonds that the model made."
     )
     report.svg(depictions(molecules[:15]), "The first 15.")
-    report.markup(molecule_viewer(molecules[:6]))
+    report.markup(viewer(molecules[:6]))
     report.heading("Their scores", 3)
     report.text(
         "Bonds are read off the distances (rule 1, the tables of EDM). A stable atom has exactly the bonds of its "
@@ -134,7 +134,7 @@ def _scans(out: Path, report: Report) -> None:
         "contrast, the volume of its ventricles and its lesion load; 50 steps, guidance 2, not selected."
     )
     stacks = [Stack(f"generated {i}", scan) for i, scan in enumerate(scans, 1)]
-    report.markup(viewer([*stacks, *(Stack(f"phantom {i}", scan) for i, scan in enumerate(real, 1))]))
+    report.markup(slice_viewer([*stacks, *(Stack(f"phantom {i}", scan) for i, scan in enumerate(real, 1))]))
     report.text("The slider moves through all of them; below are six phantoms that the model has not seen.")
     asked = [(name, *(f"{v:g}" if isinstance(v, float) else v for v in values)) for name, values in ASKED.items()]
     report.table(["asked of head", *(str(i) for i in range(1, 7))], asked)
@@ -177,7 +177,7 @@ def _anomalies(model: VolumeDiffusion, shape: list[int], out: Path, report: Repo
         lesions = largest.lesions
         stacks += [] if lesions is None else [Stack("lesions", found.scan, lesions)]
         report.text("The head with the largest:")
-        report.markup(viewer(stacks, focus(found, lesions)[2] / (found.scan.shape[2] - 1)))
+        report.markup(slice_viewer(stacks, focus(found, lesions)[2] / (found.scan.shape[2] - 1)))
     for table in tables_of(evaluations, left_out, evaluator):
         report.heading(table.title, 3)
         report.text(table.meaning)

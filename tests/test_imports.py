@@ -28,7 +28,7 @@ ALLOWED = {
     "score_page": {"judging", "molecules", "report", "plural"},
     "scan_page": {"mri", "report", "plural"},
     "anomaly_page": {"judging", "mri", "report", "plural"},
-    "demo": {"core", "training", "molecules", "mri", "report"},
+    "demo": {"core", "training", "molecules", "mri", "progress", "report"},
     "cli": {
         *("progress", "plural", "core", "pretrained", "training", "molecules", "mri", "report"),
         *("score_page", "scan_page", "anomaly_page", "demo", "whole_file"),

@@ -62,7 +62,7 @@ class Stack:
     over: Volume | None = None
 
 
-def viewer(stacks: Sequence[Stack], start: float = 0.5) -> str:
+def slice_viewer(stacks: Sequence[Stack], start: float = 0.5) -> str:
     """Markup with its style and script; names in it are escaped.
 
     Args:
