@@ -74,8 +74,9 @@ def slice_viewer(stacks: Sequence[Stack], start: float = 0.5) -> str:
     """
     if not stacks or not 0 <= start <= 1:
         raise ValueError(f"{len(stacks)} stacks from {start}: give one at least, and a start between 0 and 1")
-    figures = "".join(_figure(stack, start) for stack in stacks)
-    step = 1 / max(1, max(len(_slices(stack.scan)) for stack in stacks) - 1)
+    slices = [_slices(stack.scan) for stack in stacks]
+    figures = "".join(_figure(stack, grey, start) for stack, grey in zip(stacks, slices, strict=True))
+    step = 1 / max(1, max(map(len, slices)) - 1)
     slider = (
         f"<input type='range' min='0' max='1' step='{step:.6f}' value='{start:.6f}' hidden aria-label='slice, from the "
         "lowest to the highest'>"
@@ -84,13 +85,12 @@ def slice_viewer(stacks: Sequence[Stack], start: float = 0.5) -> str:
     return f"<style>{STYLE}</style>{group}<script>{_SCRIPT}</script>"
 
 
-def _figure(stack: Stack, start: float) -> str:
-    count = len(_slices(stack.scan))
-    last = max(1, count - 1)
+def _figure(stack: Stack, grey: np.ndarray, start: float) -> str:
+    last = max(1, len(grey) - 1)
     style = f"aspect-ratio: {_aspect(stack.scan):.4f}; --k: {round(start * last) / last:.6f}"
     return (
-        f"<figure><div class='slice' style='{style}' data-count='{count}' role='img' "
-        f"aria-label='{escape(stack.name, quote=True)}'>{_layers(stack)}</div>"
+        f"<figure><div class='slice' style='{style}' data-count='{len(grey)}' role='img' "
+        f"aria-label='{escape(stack.name, quote=True)}'>{_layers(grey, stack.over)}</div>"
         f"<figcaption>{escape(stack.name)}</figcaption></figure>"
     )
 
@@ -109,12 +109,11 @@ def _aspect(scan: Volume) -> float:
     return float(x / y)
 
 
-def _layers(stack: Stack) -> str:
-    grey = _slices(stack.scan)
+def _layers(grey: np.ndarray, over: Volume | None) -> str:
     low, high = np.percentile(grey, [0.5, 99.5])
     layers = [colormaps["gray"](np.clip((grey - low) / max(high - low, 1e-6), 0, 1))]
-    if stack.over is not None:
-        found = _slices(stack.over)
+    if over is not None:
+        found = _slices(over)
         strength = np.clip(found / max(float(found.max()), 1e-6), 0, 1)
         layers.append(np.concatenate([colormaps["inferno"](strength)[..., :3], np.sqrt(strength)[..., None]], -1))
     return "".join(_layer(layer) for layer in layers)

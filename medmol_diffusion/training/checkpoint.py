@@ -17,8 +17,6 @@ from medmol_diffusion.training.step import NotFinite
 
 WEIGHTS = ("state_dict", "current_model_state")
 """What of a checkpoint must be finite: the averaged weights and the raw ones."""
-
-
 NEEDED = {"epoch", "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "pytorch-lightning_version"}
 """What a run goes on from."""
 
