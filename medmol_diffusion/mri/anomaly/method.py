@@ -1,6 +1,6 @@
 """Method: a named way to find anomalies, composed of stages that can be swapped."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -47,6 +47,14 @@ class Learner(Protocol):
         """The stage, having measured on healthy scans what it has to know."""
 
 
+@runtime_checkable
+class Comparing(Protocol):
+    """A residual that has to see healthy scans and what the method makes of them."""
+
+    def compared(self, setting: Setting, healthy: Iterable[tuple[Exam, Tensor]]) -> Residual:
+        """The residual, having measured on (scans, their healthy versions) what it has to know."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a method says of B scans: maps (B, 1, X, Y, Z), healthy versions (B, 1, X, Y, Z), scores [B]."""
@@ -61,7 +69,7 @@ class Method:
     """restore -> residual -> postprocess -> score.
 
     A stage is a function of the signatures above, or an object that can be called so; one that has to see healthy scans
-    first has ``fitted`` (Learner).
+    first has ``fitted`` (Learner), or as a residual ``compared`` (Comparing).
 
     Attributes:
         restore: a scan -> its healthy version.
@@ -78,11 +86,15 @@ class Method:
     @property
     def learns(self) -> bool:
         """Whether a stage has to see healthy scans first."""
-        return any(isinstance(stage, Learner) for stage in vars(self).values())
+        return any(isinstance(stage, (Learner, Comparing)) for stage in vars(self).values())
 
     def fitted(self, setting: Setting, healthy: Sequence[Exam]) -> Self:
         """The method whose stages have seen healthy scans, each as an exam of its own."""
-        return replace(self, **_fitted({one.name: getattr(self, one.name) for one in fields(self)}, setting, healthy))
+        learnt = replace(self, **_fitted({one.name: getattr(self, one.name) for one in fields(self)}, setting, healthy))
+        if not isinstance(learnt.residual, Comparing):
+            return learnt
+        restored = ((exam, learnt.restore(setting, exam).scans) for exam in healthy)
+        return replace(learnt, residual=learnt.residual.compared(setting, restored))
 
     @torch.no_grad()
     def __call__(self, setting: Setting, exam: Exam) -> Answer:

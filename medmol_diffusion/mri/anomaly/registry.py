@@ -4,7 +4,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.anomaly.ensemble import Ensemble
 from medmol_diffusion.mri.anomaly.method import Method
 from medmol_diffusion.mri.anomaly.postprocess import Cleaned
-from medmol_diffusion.mri.anomaly.residual import BoundMap, l1, l2
+from medmol_diffusion.mri.anomaly.residual import BoundMap, Relative, bright, l1, l2
 from medmol_diffusion.mri.anomaly.restore.autoencoder import AutoencoderRestore
 from medmol_diffusion.mri.anomaly.restore.black import Black
 from medmol_diffusion.mri.anomaly.restore.counterfactual import Counterfactual
@@ -28,6 +28,8 @@ STARTS = (-2.16, -0.09, 1.42, 2.46, 3.63, 5.70)
 
 METHODS: dict[str, Method | Ensemble] = {
     "one_shot": Method(OneShot()),
+    "relative": Method(OneShot(), Relative()),
+    "relative_bright": Method(OneShot(), Relative(bright)),
     "one_shot_mean": Method(OneShot((-0.09, 2.46, 5.7))),
     "patched": Method(Patched()),
     "partial": Method(Partial(), l2),

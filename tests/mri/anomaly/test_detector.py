@@ -13,7 +13,7 @@ from medmol_diffusion.mri.anomaly.restore.pca import PCA
 from medmol_diffusion.mri.picture import detection_sheet, scan_sheet
 
 OF_OTHER_MODELS = {"autoencoder", "counterfactual", "translate"}
-LEARNERS = {"curvature", "ensemble", "inpaint", "ood", "pca", "zscore"}
+LEARNERS = {"curvature", "ensemble", "inpaint", "ood", "pca", "relative", "relative_bright", "zscore"}
 PNG = b"\x89PNG"
 
 

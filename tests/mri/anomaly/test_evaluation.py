@@ -113,6 +113,28 @@ def test_pooled_and_per_subject_figures_against_a_hand_count() -> None:
     assert pair.estimates["dice_per_subject"].value == pytest.approx(2 * 40 / (12 + 32 + 8 + 65))
 
 
+def test_a_gain_is_measured_subject_by_subject() -> None:
+    """A map that is better by little on every subject, where subjects differ by much: its gain is above 0 as a whole,
+    and the intervals of the two overlap."""
+    draw = np.random.default_rng(2)
+    truth = [draw.random((8, 8, 8)) < 0.2 for _ in range(8)]
+    noise = [draw.normal(size=t.shape) for t in truth]
+    worse, better = (
+        Figures.of(
+            [measured(n + (i / 2 + more) * t, t, str(i)) for i, (n, t) in enumerate(zip(noise, truth, strict=True))], 50
+        )
+        for more in (0.0, 0.2)
+    )
+    gain = better.gain(worse, "auroc_per_subject")
+    ours, theirs = (one.estimates["auroc_per_subject"] for one in (better, worse))
+    assert gain.value == ours.value - theirs.value
+    assert 0 < gain.low < gain.value < gain.high
+    assert theirs.high > ours.low
+    back = worse.gain(better, "auroc_per_subject")
+    assert (back.value, back.low, back.high) == pytest.approx((-gain.value, -gain.high, -gain.low))
+    assert np.isnan(better.gain(worse, "false_alarm_ml").low)  # nobody is healthy
+
+
 def test_intervals_are_those_of_a_bootstrap_over_subjects_with_all_their_voxels() -> None:
     draw = np.random.default_rng(1)
     truth = [draw.random((6, 6, 6)) < 0.2 for _ in range(6)]
@@ -224,6 +246,10 @@ def test_baselines_are_always_there_and_what_cannot_be_served_says_why(setting: 
         assert table.header[-3:] == ("calls", "s", "GiB")
         assert {len(row) for row in table.rows} == {len(table.header)}
         assert [row[0] for row in table.rows][:1] == ["mine"]
+    (gains,) = (table for table in tables if table.key == "gains")
+    best = max((one.figures.estimates["auroc"].value, one.name) for one in found if one.baseline)
+    assert gains.header[1] == f"AUROC, {best[1]}"
+    assert gains.data["mine"]["auroc"]["value"] == found[0].figures.estimates["auroc"].value - best[0]
     page = write_anomaly_page(tmp_path / "report.html", "<i>model</i>", evaluator, found, tables, album)
     text = page.read_text()
     assert "<i>model" not in text

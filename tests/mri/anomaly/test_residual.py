@@ -10,7 +10,16 @@ from torch import Tensor
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import IdentityStage, UNet3D, VolumeBatch, VolumeDiffusion
 from medmol_diffusion.mri.anomaly import Exam, Setting
-from medmol_diffusion.mri.anomaly.residual import BoundMap, Gradient, Perceptual, bright, dark, l1, structure
+from medmol_diffusion.mri.anomaly.residual import (
+    BoundMap,
+    Gradient,
+    Perceptual,
+    Relative,
+    bright,
+    dark,
+    l1,
+    structure,
+)
 from medmol_diffusion.mri.ssim import ms_ssim, ssim_map
 from tests.mri.anomaly.test_method import SHAPE, exam, white
 from tests.mri.linear import linear_autoencoder
@@ -164,3 +173,48 @@ def test_features_of_the_users_own_say_where_they_differ() -> None:
     found = Perceptual(features)(white(), of(data), restored)
     torch.testing.assert_close(found[..., :3], torch.zeros_like(found[..., :3]))
     torch.testing.assert_close(found[..., 5:], torch.full_like(found[..., 5:], 0.4))
+
+
+def test_a_relative_residual_is_that_of_healthy_voxels_as_bright_and_as_steep() -> None:
+    """Two tissues, of which the bright one is missed by four times as much: both are missed by 1 after that, and what
+    is missed by twice as much as usual by 2, in whichever tissue it lies."""
+    draw, size = torch.Generator().manual_seed(0), (1, 1, 24, 24, 24)
+    restored = torch.full(size, -0.5)
+    restored[..., 12:] = 0.5
+    spread = torch.where(restored > 0, 0.04, 0.01)
+
+    def missed(factor: float = 1.0) -> Exam:
+        return of(restored + factor * spread * torch.randn(size, generator=draw))
+
+    fitted = Relative(l1).compared(white(), [(missed(), restored) for _ in range(3)])
+    usual, twice = (fitted(white(), missed(factor), restored) for factor in (1.0, 2.0))
+    for tissue in (restored > 0, restored < 0):
+        assert usual[tissue].mean() == pytest.approx(1, abs=0.03)
+        assert twice[tissue].mean() == pytest.approx(2, abs=0.06)
+
+
+def test_a_relative_residual_forgives_edges_and_nothing_else() -> None:
+    """Where a model blurs, residuals are large along edges; beside them a fainter lesion is found."""
+    size = (1, 1, 24, 24, 24)
+    blurred = torch.linspace(-6, 6, 24).tanh().mul(0.8).expand(size).contiguous()
+    sharp = torch.linspace(-12, 12, 24).tanh().mul(0.8).expand(size) + 0.01 * torch.randn(
+        size, generator=torch.Generator().manual_seed(0)
+    )
+    lesion = torch.zeros(size, dtype=torch.bool)
+    lesion[:, :, 4:8, 4:8, :4] = True
+    sick = of(torch.where(lesion, sharp + 0.1, sharp))
+    fitted = Relative(l1).compared(white(), [(of(sharp), blurred)])
+    plain, relative = (residual(white(), sick, blurred) for residual in (l1, fitted))
+    assert plain[lesion].mean() < plain[~lesion].quantile(0.95)
+    assert relative[lesion].mean() > 2 * relative[~lesion].quantile(0.95)
+
+
+def test_a_relative_residual_has_to_see_healthy_scans() -> None:
+    scans = exam(1)
+    with pytest.raises(InputError, match="healthy scans: call fit"):
+        Relative()(white(), scans, scans.data)
+    nowhere = Exam(scans.batch, torch.zeros_like(scans.inside))
+    with pytest.raises(InputError, match="no voxel of the healthy scans"):
+        Relative().compared(white(), [(nowhere, scans.data)])
+    with pytest.raises(InputError, match="bins = 0"):
+        Relative(bins=0)

@@ -42,12 +42,15 @@ class Figures:
         by_size: of the lesions below, between and above SIZES: the share found, and how many there are.
         lesion_share: of all voxels: the AUPRC of a map that knows nothing.
         subjects: what each of them gives.
+        drawn: (draws, figures) of the bootstrap. Those of two methods on the same scans, of one seed, belong together
+            in pairs.
     """
 
     estimates: dict[str, Estimate]
     by_size: list[tuple[Estimate, int]]
     lesion_share: float
     subjects: list[Subject]
+    drawn: np.ndarray
 
     @classmethod
     def of(cls, scans: Sequence[Measured], draws: int = 200, seed: int = 0) -> "Figures":
@@ -68,7 +71,8 @@ class Figures:
         )
         sums = _Sums(subjects, voxels)
         bootstrap = Bootstrap(len(subjects), draws, seed)
-        low, high = bootstrap.interval(sums)
+        drawn = bootstrap.drawn(sums)
+        low, high = bootstrap.limits(drawn)
         found, of = (np.array([getattr(one, name) for one in subjects], dtype=float) for name in ("found", "lesions"))
         place = list(FIGURES).index("sensitivity")
         low[place], high[place] = bootstrap.fraction(found, of)  # all or none found is no certainty
@@ -83,7 +87,21 @@ class Figures:
             _by_size(subjects, bootstrap),
             sum(sizes) / total,
             subjects,
+            drawn,
         )
+
+    def gain(self, other: "Figures", name: str) -> Estimate:
+        """By how much a figure is higher than that of another method on the same scans, with the same draws.
+
+        The interval is over subjects, of the difference itself: what makes a subject hard is hard for both, so it is
+        narrower than those of the two figures. NaN where the figure has no interval of its own.
+        """
+        place = list(FIGURES).index(name)
+        ours, theirs = self.estimates[name], other.estimates[name]
+        apart = self.drawn[:, place] - other.drawn[:, place]
+        known = np.isfinite([ours.low, theirs.low]).all() and not np.isnan(apart).all()
+        low, high = np.nanquantile(apart, [0.025, 0.975]) if known else (np.nan, np.nan)
+        return Estimate(ours.value - theirs.value, float(low), float(high))
 
 
 def fewest(subjects: Sequence[Subject], name: str) -> int:

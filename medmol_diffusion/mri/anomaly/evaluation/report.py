@@ -6,6 +6,8 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from medmol_diffusion.judging.cells import NONE, interval, number
 from medmol_diffusion.judging.table import ScoreTable
 from medmol_diffusion.mri.anomaly.evaluation.evaluator import Evaluation, Evaluator
@@ -23,10 +25,13 @@ GROUPS = {
     "lesions": ("sensitivity", "false_lesions", "false_alarm_ml", "subject_auroc"),
 }
 
+GAINS = ("auroc", "auprc", "dice", "auroc_per_subject", "auprc_per_subject", "sensitivity")
+"""Figures in which methods are held against the best baseline."""
+
 
 def tables_of(found: Sequence[Evaluation], left_out: Mapping[str, str], by: Evaluator) -> list[ScoreTable]:
-    """The figures of several methods: of voxels, means of subjects, lesions and scans, lesions by size, and the methods
-    that were left out."""
+    """The figures of several methods: of voxels, means of subjects, lesions and scans, lesions by size, what they gain
+    over the best baseline, and the methods that were left out."""
     share = found[0].figures.lesion_share if found else float("nan")
     alarms = sum(not case.sick for case in by.test)
     free = (
@@ -56,6 +61,8 @@ def tables_of(found: Sequence[Evaluation], left_out: Mapping[str, str], by: Eval
         for key, names in GROUPS.items()
     ]
     tables.append(_sizes(found))
+    if any(one.baseline for one in found) and not all(one.baseline for one in found):
+        tables.append(_gains(found))
     if left_out:
         tables.append(
             ScoreTable(
@@ -112,6 +119,26 @@ def _sizes(found: Sequence[Evaluation]) -> ScoreTable:
     )
 
 
+def _gains(found: Sequence[Evaluation]) -> ScoreTable:
+    """What methods gain over the baseline that is best in each figure."""
+    baselines = [one for one in found if one.baseline]
+    best = {name: max(baselines, key=lambda one: np.nan_to_num(one.figures.estimates[name].value)) for name in GAINS}
+    gains = {
+        one.name: {name: one.figures.gain(best[name].figures, name) for name in GAINS}
+        for one in found
+        if not one.baseline
+    }
+    return ScoreTable(
+        "gains",
+        "Gain over the best baseline",
+        "By how much each figure is above that of the baseline in the head of its column, the best one on these scans; "
+        "intervals of the difference itself, subject by subject. Above 0 as a whole: better, and not by chance.",
+        ("method", *(f"{FIGURES[name]}, {best[name].name}" for name in GAINS)),
+        [(name, *(_signed(one[key]) for key in GAINS)) for name, one in gains.items()],
+        {name: {key: {**asdict(one[key]), "over": best[key].name} for key in GAINS} for name, one in gains.items()},
+    )
+
+
 def _short(name: str) -> str:
     """Of a column whose table says the rest."""
     return FIGURES[name].removesuffix(", mean of subjects")
@@ -119,6 +146,11 @@ def _short(name: str) -> str:
 
 def _name(one: Evaluation) -> str:
     return f"{one.name} (baseline)" if one.baseline else one.name
+
+
+def _signed(gain: Estimate) -> str:
+    value, low, high = (number(one, "+.3f") for one in (gain.value, gain.low, gain.high))
+    return value if NONE in (value, low, high) else f"{value} ({low} to {high})"
 
 
 def _cell(figure: Estimate) -> str:
