@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from medmol_diffusion.core import Elbo
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.adversarial import AdversarialModel, Attempt
+from medmol_diffusion.training.ema import begin_at_raw_weights
 from medmol_diffusion.training.names import CRITIC_LOSS, LEARNING_RATE, TRAIN_LOSS, validation_metrics
-from medmol_diffusion.training.step import check_finite, path_of, rate_factor, step_generator
+from medmol_diffusion.training.step import check_finite, path_of, rate_factor, step_seed
 
 
 class AdversarialTask(pl.LightningModule):
@@ -74,8 +75,11 @@ class AdversarialTask(pl.LightningModule):
             raise InputError("a model with a critic is not trained in float16: set trainer.precision to bf16-mixed")
         self.model.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        begin_at_raw_weights(self.trainer, checkpoint)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        generator = step_generator(self.device, self.seed, self.global_step, batch_idx, self.global_rank)
+        generator = torch.Generator(self.device).manual_seed(step_seed(self.seed, self.global_step, batch_idx))
         critic = self.critic if self.global_step >= self.model.critic_start else None
         if critic is not None:
             for _ in range(self.model.critic_steps - 1):

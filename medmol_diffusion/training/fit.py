@@ -6,7 +6,7 @@ import signal
 import threading
 import warnings
 from argparse import ArgumentError
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from inspect import signature
@@ -29,13 +29,17 @@ from medmol_diffusion.training.ema import EMA
 from medmol_diffusion.training.module import DiffusionTask
 from medmol_diffusion.training.progress import StepBar
 from medmol_diffusion.training.saved import named_class
+from medmol_diffusion.training.sharding import check_options, check_weights, is_sharded
 from medmol_diffusion.training.step import NotFinite
 
-# What Lightning and its parts say of themselves, and nobody can act on.
+# What Lightning and its parts say of themselves, and nobody can act on. The strides are those of 1^3 convolutions under
+# autocast: along axes of size one they mean nothing, and DDP compares them all the same.
 CHATTER = (
     "does not have many workers|args parameter is intended|LeafSpec|exists and is not empty|Checkpoint directory"
     "|tensorboardX|number of training batches|srun|GPU available but not used|resuming from a checkpoint that ended"
     "|ModelCheckpoint with manual optimization|in eval mode at the start of training"
+    "|Grad strides do not match bucket view strides"
+    "|callbacks used to create the checkpoint|was not created with WeightAveraging"
 )
 # Lines of a parser's complaint that say less than the others.
 ASIDES = (
@@ -142,6 +146,10 @@ class FitCLI(LightningCLI):
             self.start = step_of(self.checkpoint)
             self.config.ckpt_path = None  # config.yaml describes the run, not one of its starts
         settle(self.config.model)
+        if self.config.ema is None:
+            self.config.ema = Namespace(decay=None)
+        if is_sharded(trainer.strategy):
+            check_options(self.config)
 
     def instantiate_trainer(self, **kwargs: object) -> pl.Trainer:
         # The loggers and the progress bar belong to the run folder, so they are set here and not in every config.
@@ -153,8 +161,20 @@ class FitCLI(LightningCLI):
             callbacks.append(StepBar())
             kwargs["enable_progress_bar"] = False  # Lightning's own counts epochs
         loggers = [Curve(root, self.start), Events(root, name="", version="", purge_step=self.start)]
+        loggers += _listed(config["logger"])  # the user's own, beside those of the run folder
         kwargs["plugins"] = [*(config["plugins"] or []), WholeFiles()]
-        return super().instantiate_trainer(callbacks=callbacks, logger=loggers, **kwargs)
+        trainer = super().instantiate_trainer(callbacks=callbacks, logger=loggers, **kwargs)
+        averages = [one for one in trainer.callbacks if isinstance(one, EMA) and one.decay is None]  # type: ignore[attr-defined]
+        for callback in averages:
+            trainer.callbacks.remove(callback)  # type: ignore[attr-defined]
+        return trainer
+
+
+def _listed(logger: Any) -> list[Any]:
+    """The loggers of trainer.logger: one, several, or none (None, true, false: the run folder's are there anyway)."""
+    if logger is None or isinstance(logger, bool):
+        return []
+    return list(logger) if isinstance(logger, Iterable) else [logger]
 
 
 Assembled = TypeVar("Assembled", bound=FitCLI)
@@ -177,12 +197,23 @@ def assemble(kind: type[Assembled], arguments: list[str]) -> Assembled:
             auto_configure_optimizers=False,
             run=False,
             parser_class=FitParser,
-            args=arguments,
+            args=without_averages(arguments),
         )
     except InputError:
         raise
     except (ArgumentError, ValueError, MisconfigurationException) as error:
         raise InputError(complaint(str(error), arguments)) from error
+
+
+def without_averages(arguments: list[str]) -> list[str]:
+    """With ``--ema null`` said as the parser understands it: of a group of arguments it knows null in a file only."""
+    found = list(arguments)
+    for i, (flag, value) in enumerate(pairwise([*arguments, ""])):
+        if flag == "--ema=null":
+            found[i] = "--ema.decay=null"
+        elif (flag, value) == ("--ema", "null"):
+            found[i] = "--ema.decay"
+    return found
 
 
 def task_of(arguments: list[str]) -> type[pl.LightningModule]:
@@ -226,6 +257,10 @@ def fit(arguments: list[str]) -> Path:
     """
     with quiet():
         cli = assemble(FitCLI, arguments)
+        if is_sharded(cli.config.trainer.strategy):
+            check_weights(cli.model)
+        if cli.trainer.precision == "64-true":  # Lightning casts after averages are copied and checkpoints are loaded
+            cli.model.double()
         try:
             cli.trainer.fit(
                 cli.model,

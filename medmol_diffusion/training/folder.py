@@ -68,3 +68,18 @@ def data_to_validate(
     config = read_data_config(source, f"leave --split {chosen} out, for all of {path}")
     config["init_args"]["path"] = path
     return chosen, config
+
+
+def all_as_in_training(source: str | Path, path: str) -> dict[str, Any]:
+    """The {class_path, init_args} that reads all of ``path`` as the run's own data were read, into the training part.
+
+    Raises:
+        InputError: ``source`` is not a run folder.
+    """
+    config = read_data_config(
+        source, f"the model reads other scans beside those of {path}, and a run folder says which: name that"
+    )
+    everything = {"path": path, "validation": 0.0, "test": 0.0}
+    own = dict.fromkeys({"table", "split_file"} & config["init_args"].keys())  # those of other data
+    config["init_args"] |= everything | own
+    return config

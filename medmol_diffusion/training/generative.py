@@ -1,5 +1,6 @@
 """What the command line sees of a model that makes examples, whatever its domain and its family."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -27,9 +28,23 @@ class GenerativeModel(nn.Module, ABC):
     """Of a family that has none: the sentence that says so, and what to do instead."""
 
     @property
+    def reads_beside(self) -> bool:
+        """Whether an example comes with others, scans of other contrasts for example, which only the data config of the
+        model's run can name."""
+        return False
+
+    @property
     def questions(self) -> tuple[str, ...]:
         """The names of what the model can be asked for; none of a model of p(x) alone."""
         return ()
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all weights and buffers with their names: which model it is."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def device(self) -> torch.device:

@@ -10,17 +10,19 @@ from torch import Tensor
 
 from medmol_diffusion.core import Elbo
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.training.ema import begin_at_raw_weights
 from medmol_diffusion.training.model import DiffusionModel
 from medmol_diffusion.training.names import LEARNING_RATE, TRAIN_LOSS, validation_metrics
 from medmol_diffusion.training.saved import load_model
-from medmol_diffusion.training.step import check_finite, path_of, rate_factor, step_generator
+from medmol_diffusion.training.step import Share, check_finite, path_of, rate_factor, step_seed
 
 
 class DiffusionTask(pl.LightningModule):
     """Trains model.loss, or model.distillation_loss where there is a teacher; validates model.elbo.
 
-    The noise of a step is drawn from (seed, step, batch, rank) alone, so that a resumed run draws what the
-    uninterrupted one would have; the noise of validation from (seed, the item's index).
+    The noise of an example is drawn from (seed, step, its place in the batch over all ranks) alone, so that a resumed
+    run draws what the uninterrupted one would have, and R ranks what one process with batches R times as large; the
+    noise of validation from (seed, the item's index).
 
     Args:
         model: what is trained.
@@ -95,7 +97,7 @@ class DiffusionTask(pl.LightningModule):
                 known = ", ".join(torch.compiler.list_backends())
                 raise InputError(f"model.compile = {compile} is no backend of torch.compile: take one of {known}")
             self.model.get_submodule("network").compile(backend=compile)
-        self._bounds: list[Elbo] = []
+        self._bounds: list[tuple[int, Elbo]] = []
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.teacher is None:
@@ -106,27 +108,40 @@ class DiffusionTask(pl.LightningModule):
             # In a tuple the teacher is no part of the task: neither trained, nor averaged, nor saved with it.
             self._teachers = (DiffusionModel.from_pretrained(self.teacher).to(self.device),)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        begin_at_raw_weights(self.trainer, checkpoint)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        generator = step_generator(self.device, self.seed, self.global_step, batch_idx, self.global_rank)
+        share = Share.of(batch, self.global_rank, self.trainer.world_size)
+        streams = share.streams(step_seed(self.seed, self.global_step, batch_idx), self.device)
         if self.teacher is None:
-            loss = self.model.loss(batch, generator)
+            loss = self.model.loss(batch, streams)
         else:
             (teacher,) = self._teachers
-            loss = self.model.distillation_loss(batch, teacher, self.student_steps, self.substeps, generator)
+            loss = self.model.distillation_loss(batch, teacher, self.student_steps, self.substeps, streams)
         check_finite(loss, batch, self.global_step, path_of(self.trainer))
-        mean = loss.mean()
-        self.log(TRAIN_LOSS, mean, prog_bar=True, batch_size=len(batch))
+        mean = share.mean(loss)
+        self.log(TRAIN_LOSS, mean, prog_bar=True, batch_size=len(batch), sync_dist=True)
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log(LEARNING_RATE, rate, batch_size=len(batch))
         return mean
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self._bounds.append(self.model.elbo(batch, self.transitions, self.draws, self.seed))
+        bound = self.model.elbo(batch, self.transitions, self.draws, self.seed)
+        self._bounds.append((Share.of(batch, self.global_rank, self.trainer.world_size).counted, bound))
 
     def on_validation_epoch_end(self) -> None:
-        bound = Elbo.concatenate(self._bounds)
+        """Means over the examples of all ranks, each of which counts once."""
+        counted = [bound for count, bound in self._bounds if count]
+        count = sum(count for count, _ in self._bounds)
+        bound = Elbo.concatenate(counted or [bound for _, bound in self._bounds])
         self._bounds.clear()
-        for name, value in validation_metrics(bound).items():
+        metrics = validation_metrics(bound)
+        if self.trainer.world_size > 1:
+            held = torch.tensor([count, *(count * mean for mean in metrics.values())], dtype=torch.float64)
+            total, *sums = self.trainer.strategy.reduce(held.to(self.device), reduce_op="sum").tolist()
+            metrics = dict(zip(metrics, (one / total for one in sums), strict=True))
+        for name, value in metrics.items():
             self.log(name, value, prog_bar=name == "val/total", sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

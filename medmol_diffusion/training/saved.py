@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from medmol_diffusion import __version__
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.extras import MissingExtra
 from medmol_diffusion.training.folder import CONFIG, find_model
 from medmol_diffusion.training.generative import GenerativeModel
 from medmol_diffusion.whole_file import whole_file
@@ -128,13 +129,16 @@ def named_class(path: str) -> type | None:
     """The package's own class of that class_path; None where it names something else.
 
     Raises:
-        InputError: it is in the package, but what it needs is not installed.
+        MissingExtra: it is in the package, but its extra is not installed.
+        InputError: it is in the package, and does not load.
     """
     module, _, name = path.rpartition(".")
     found: Any = None
     if module.split(".")[0] == "medmol_diffusion":
         try:
             found = getattr(importlib.import_module(module), name, None)
+        except MissingExtra:
+            raise
         except (ImportError, ValueError) as error:
             raise InputError(f"class_path {path} cannot be imported: {error}") from error
     own = inspect.isclass(found) and found.__module__.startswith("medmol_diffusion.")
@@ -173,7 +177,8 @@ def _read_weights(folder: Path, checkpoint: str | Path | None = None) -> dict[st
 def export_model(
     source: str | Path, destination: str | Path, half: bool = False, checkpoint: str | Path | None = None
 ) -> Path:
-    """Write the averaged weights, the model's config and a card to ``destination``; returns it.
+    """Write the weights, or their averages where the run has them, the model's config and a card to ``destination``;
+    returns it.
 
     Args:
         source: a run folder, an exported folder or a shipped model.
@@ -208,7 +213,8 @@ def _half(value: Tensor) -> Tensor:
 
 
 def _card(model: GenerativeModel, source: Path, out: Path, checkpoint: Path) -> str:
-    """What the model is, what it was trained on as far as its folder says, and how to use it."""
+    """What the model is, what it was trained on as far as its folder says, and how to use it; before that, for the
+    Hugging Face Hub, the library and tags. A licence is for its owner to name."""
     kind = type(model)
     module = kind.__module__.rpartition(".")[0]
     about = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
@@ -225,11 +231,15 @@ def _card(model: GenerativeModel, source: Path, out: Path, checkpoint: Path) -> 
         facts.append(("distilled", f"to {few} DDIM steps, from {Path(run['model']['teacher']).name}"))
         how, options = f" --sampler ddim --steps {few}", f', sampler="ddim", steps={few}'
     if checkpoint.is_file():
-        steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
-        facts.append(("optimiser steps", f"{steps:,}; the weights are their moving average"))
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        averaged = "; the weights are their moving average" if "averaging_state" in state else ""
+        facts.append(("optimiser steps", f"{state['global_step']:,}{averaged}"))
     facts.append(("made with", f"medmol_diffusion {__version__}"))
+    metadata = {"library_name": "medmol_diffusion", "tags": ["diffusion", module.split(".")[1], "safetensors"]}
     return "\n".join(
         [
+            f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---",
+            "",
             f"# {out.name}",
             "",
             "| | |",

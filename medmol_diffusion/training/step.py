@@ -2,20 +2,57 @@
 
 import hashlib
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from medmol_diffusion.core import Streams
 from medmol_diffusion.errors import InputError
 
 
-def step_generator(device: torch.device, seed: int, step: int, batch: int, rank: int) -> torch.Generator:
-    """Random numbers fixed by (seed, step, batch, rank) alone, so that a resumed run draws what the uninterrupted one
-    would have."""
-    digest = hashlib.sha256(repr((seed, step, batch, rank)).encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
+def step_seed(*key: int) -> int:
+    """A seed of the random numbers of one step, fixed by the run's seed, the step and the batch alone, so that a
+    resumed run draws what the uninterrupted one would have."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7], "big")
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several ranks has of a batch (loader.DealtBatches).
+
+    Attributes:
+        places: [B] where in the whole batch these examples stand. From ``total`` on it is that of an example that does
+            not count, of a rank for which the batch has none.
+        total: how many examples the whole batch has.
+        ranks: how many share it.
+    """
+
+    places: Tensor
+    total: int
+    ranks: int
+
+    @classmethod
+    def of(cls, batch: Any, rank: int, ranks: int) -> Self:
+        """Of a batch that does not say how many it is of (``total``), every rank has as many."""
+        count = len(batch)
+        return cls(torch.arange(rank, rank + ranks * count, ranks), getattr(batch, "total", 0) or count * ranks, ranks)
+
+    @property
+    def counted(self) -> int:
+        """How many of the examples count: all, or none."""
+        return int((self.places < self.total).sum())
+
+    def streams(self, seed: int, device: torch.device) -> Streams:
+        """Random numbers by place in the whole batch, so that they do not depend on the number of ranks."""
+        return Streams(seed, self.places, self.total, device)
+
+    def mean(self, loss: Tensor) -> Tensor:
+        """What this rank adds to the mean of ``loss`` [B] over the whole batch, times the number of ranks: Lightning's
+        strategies average gradients over ranks."""
+        return loss.mean() * (self.counted * self.ranks / self.total)
 
 
 class NotFinite(InputError):

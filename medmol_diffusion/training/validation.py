@@ -14,7 +14,7 @@ from medmol_diffusion.core import Elbo
 from medmol_diffusion.core.elbo import LN2, SUBTRACTED
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.plural import counted
-from medmol_diffusion.training.folder import data_to_validate
+from medmol_diffusion.training.folder import all_as_in_training, data_to_validate
 from medmol_diffusion.training.generative import GenerativeModel
 from medmol_diffusion.training.saved import build
 
@@ -34,13 +34,16 @@ def open_data(
     """The data to validate on, set up, and the split to take.
 
     Without a path or with a split, the data module of the run's own config (its ``path`` replaced, if one is given).
-    Examples of all of a path that the model cannot hold are an error, or left out with ``skip``.
+    Examples of all of a path that the model cannot hold are an error, or left out with ``skip``. Those that come with
+    others are read as the run's own data were.
 
     Raises:
         InputError: what ``data_to_validate`` raises, or the data module.
     """
     split, config = data_to_validate(source, path, split, skip)
-    if config is None:
+    if config is None and model.reads_beside:
+        data, split = build(all_as_in_training(source, str(path)), pl.LightningDataModule), "train"
+    elif config is None:
         open_all = model.open_conditional_data if conditional else model.open_data
         data, split = open_all(str(path), skip), "train"  # where they put everything
     else:

@@ -95,11 +95,11 @@ def latent(folder: Path, autoencoder: Path) -> Path:
     return run(folder, "latent", 2)
 
 
-@pytest.mark.parametrize("stop", [2, 4])
+@pytest.mark.parametrize("stop", [2, 3, 4, 5])
 def test_a_resumed_run_with_a_critic_equals_the_one_that_never_stopped(
     folder: Path, autoencoder: Path, stop: int
 ) -> None:
-    """Stopped before the critic begins, or after, at the end of an epoch of two batches."""
+    """Stopped before the critic begins, or after, at the end of an epoch of two batches or in the middle of one."""
     run(folder, "autoencoder", stop, out=f"parts-{stop}")
     parts = run(folder, "autoencoder", 6, "--ckpt_path", "last", out=f"parts-{stop}")
     a, b = (torch.load(one / "checkpoints" / "last.ckpt", weights_only=True) for one in (autoencoder, parts))
@@ -108,6 +108,18 @@ def test_a_resumed_run_with_a_critic_equals_the_one_that_never_stopped(
     assert any(name.startswith("critic.") for name in a["state_dict"])
     for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
         torch.testing.assert_close(b[key], a[key], rtol=0, atol=0)
+
+
+def test_a_gan_that_stopped_in_the_middle_of_an_epoch_ends_as_the_one_that_never_stopped(folder: Path) -> None:
+    without = ("--trainer.limit_val_batches", "0", "--data.batch_size", "1")  # epochs of five batches
+    whole = run(folder, "gan", 8, *without, out="gan-whole")
+    run(folder, "gan", 3, *without, out="gan-parts")
+    parts = run(folder, "gan", 8, *without, "--ckpt_path", "last", out="gan-parts")
+    a, b = (torch.load(one / "checkpoints" / "last.ckpt", weights_only=True) for one in (whole, parts))
+    assert (a["global_step"], a["epoch"]) == (8, 1)
+    for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
+        torch.testing.assert_close(b[key], a[key], rtol=0, atol=0)
+    assert read_rows(parts / "metrics.csv") == read_rows(whole / "metrics.csv")
 
 
 def test_the_critic_begins_when_it_is_told(autoencoder: Path) -> None:

@@ -134,8 +134,9 @@ def test_a_perfect_student_of_molecules_lands_where_the_teacher_lands(molecule_r
     denoiser = model.denoiser
     target, eps = ddim_target(denoiser, space, z, path)
     kinds: Any = denoiser.parameterization
+    states = [space.split(v)["positions"] for v in (target, eps)]
     positions = kinds.blocks["positions"].error(
-        torch.zeros(()), *(space.split(v)["positions"] for v in (target, eps)), path[0], space.blocks["positions"]
+        torch.zeros_like(states[0]), *states, path[0], space.blocks["positions"]
     )
     parts = space.split(target)
     mask = batch.mask[..., None]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
 from torch import Tensor, nn
 
 from medmol_diffusion.errors import InputError
@@ -21,7 +22,7 @@ from medmol_diffusion.training.folder import read_data_config
 from medmol_diffusion.training.model import DiffusionModel
 from medmol_diffusion.training.module import DiffusionTask
 from medmol_diffusion.training.names import LOGGED
-from medmol_diffusion.training.saved import build
+from medmol_diffusion.training.saved import build, export_model
 
 
 def test_logged_names_are_pinned_and_are_what_runs_log(molecule_run: Path, volume_run: Path) -> None:
@@ -70,6 +71,37 @@ def test_ema_is_the_average_of_the_raw_weights(molecule_run: Path, tmp_path: Pat
     assert (1 + 1) / (10 + 1) < 0.3 < (1 + 5) / (10 + 5)  # both branches were taken
     for name, value in task.named_parameters():  # EMA leaves its average behind
         torch.testing.assert_close(value, average[name], rtol=1e-5, atol=1e-7)
+
+
+def test_without_averages_the_raw_weights_are_the_models(molecule_config: Path, tmp_path: Path) -> None:
+    """ema: null of a config and --ema null train alike, to the raw weights of the averaged run; checkpoint, export and
+    from_pretrained take them. A run that goes on without averages goes on from its raw weights, and with them begins
+    to average where it is."""
+
+    def run(name: str, *more: str, config: Path = molecule_config) -> Path:
+        return fit(["--config", str(config), "--trainer.default_root_dir", str(tmp_path / name), *more])
+
+    def state(run: Path) -> dict[str, Any]:
+        found: dict[str, Any] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+        return found
+
+    file = tmp_path / "raw.yaml"
+    file.write_text(molecule_config.read_text() + "ema: null\n")
+    averaged, raw, told = run("averaged"), run("raw", config=file), run("told", "--ema", "null")
+    assert yaml.safe_load((raw / "config.yaml").read_text())["ema"] == {"decay": None}
+    expected = state(averaged)["current_model_state"]
+    for one in (raw, told):
+        assert not {"current_model_state", "averaging_state"} & state(one).keys()
+        torch.testing.assert_close(state(one)["state_dict"], expected, rtol=0, atol=0)
+    exported = export_model(raw, tmp_path / "exported")
+    assert "moving average" not in (exported / "card.md").read_text()
+    assert "moving average" in (export_model(averaged, tmp_path / "other") / "card.md").read_text()
+    for name, value in MoleculeDiffusion.from_pretrained(exported).state_dict().items():
+        assert torch.equal(value, expected[f"model.{name}"]), name
+    longer = ["--trainer.max_steps", "4", "--ckpt_path", "last"]
+    left, kept, begun = run("averaged", "--ema=null", *longer), run("raw", "--ema=null", *longer), run("told", *longer)
+    torch.testing.assert_close(state(left)["state_dict"], state(kept)["state_dict"], rtol=0, atol=0)
+    torch.testing.assert_close(state(begun)["current_model_state"], state(kept)["state_dict"], rtol=0, atol=0)
 
 
 def test_a_resumed_run_equals_the_one_that_never_stopped(molecule_config: Path, tmp_path: Path) -> None:
