@@ -8,7 +8,7 @@ import numpy as np
 from medmol_diffusion.judging.table import ScoreTable
 from medmol_diffusion.molecules.judge.druglikeness import NAMES, property_columns
 from medmol_diffusion.molecules.judge.geometry import measure
-from medmol_diffusion.molecules.judge.score_report import REFERENCE_LIMIT, as_judged, drawn
+from medmol_diffusion.molecules.judge.score_report import MOST, as_judged, drawn
 from medmol_diffusion.molecules.judge.verdict import Protocol
 from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.molecules.picture import depictions
@@ -36,23 +36,28 @@ def write_score_page(
     tables: Sequence[ScoreTable],
     protocol: Protocol,
     seed: int = 0,
+    total: int | None = None,
+    first: Sequence[Molecule] | None = None,
 ) -> Path:
-    """Write one self-contained page. Bonds in pictures and histograms are those of the protocol."""
-    ours = as_judged(molecules, protocol)
-    theirs = None if reference is None else drawn(as_judged(reference, protocol), REFERENCE_LIMIT, seed)
-    about = f"{counted(len(molecules), 'molecule')}. Bonds by protocol {protocol} where it matters."
+    """Write one self-contained page. Bonds in pictures and histograms are those of the protocol.
+
+    Where ``molecules`` were drawn of ``total``, ``first`` are the first SHOWN of the file.
+    """
+    ours, shown = as_judged(molecules, protocol), as_judged(first or molecules[:SHOWN], protocol)
+    theirs = None if reference is None else drawn(as_judged(reference, protocol), MOST, seed)
+    about = f"{counted(total or len(molecules), 'molecule')}. Bonds by protocol {protocol} where it matters."
     report = Report(f"Scores of {title}", about)
     report.heading("Molecules that turn")
     report.text("Drag to turn; click one, then the wheel or the arrow keys. The first of the file, not selected.")
-    report.markup(viewer(ours[:TURNED]))
+    report.markup(viewer(shown[:TURNED]))
     for table in tables:
         report.heading(table.title)
         report.text(table.meaning)
         report.table(table.header, table.rows)
-    _histograms(report, drawn(ours, REFERENCE_LIMIT, seed), theirs)
+    _histograms(report, drawn(ours, MOST, seed), theirs)
     report.heading("Depictions")
-    for start in range(0, len(ours[:SHOWN]), 4):
-        row = ours[start : min(start + 4, SHOWN)]
+    for start in range(0, len(shown), 4):
+        row = shown[start : start + 4]
         report.svg(depictions(row, columns=4), "The first of the file, not selected." if start == 0 else "")
     return report.write(path)
 

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from medmol_diffusion import __version__
+from medmol_diffusion.extras import MissingExtra, need
+
+need(
+    "training",
+    "medmol",
+    "pip install 'medmol_diffusion[molecules]' for molecules, 'medmol_diffusion[mri]' for scans, or [all] for both",
+)
+
 from medmol_diffusion.cli import (
+    completion,
     demo,
     detect,
     doctor,
@@ -30,7 +39,7 @@ from medmol_diffusion.errors import InputError, system_says
 
 VERBS = (
     *(fit, validate, sample, inpaint, vary, super_resolve, translate, evaluate),
-    *(score, detect, split, doctor, export, models, demo),
+    *(score, detect, split, doctor, export, models, demo, completion),
 )
 
 
@@ -63,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             else:
                 options = parser().parse_args(given)
                 options.run(options)
-        except (InputError, OSError) as error:
+        except (InputError, MissingExtra, OSError) as error:
             say("[red]error:[/]", system_says(error) if isinstance(error, OSError) else str(error))
             sys.exit(2)
         except KeyboardInterrupt as interrupt:

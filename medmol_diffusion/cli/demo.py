@@ -5,6 +5,7 @@ from pathlib import Path
 
 from medmol_diffusion.cli.output import console
 from medmol_diffusion.cli.parser import Verbs, add_verb
+from medmol_diffusion.extras import need
 
 
 def add(verbs: Verbs) -> None:
@@ -13,6 +14,7 @@ def add(verbs: Verbs) -> None:
 
 
 def demo(options: argparse.Namespace) -> None:
+    need("all", "medmol demo")
     from medmol_diffusion.demo import run_demo
 
     console.print(f"open [bold]{run_demo(Path(options.output))}[/]")

@@ -6,12 +6,14 @@ from typing import Any
 from rich.markup import escape
 
 from medmol_diffusion.cli.output import console
+from medmol_diffusion.cli.ranks import Ranks
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.extras import installed, need
 from medmol_diffusion.plural import counted
 
 
 def load(source: str, device: str) -> Any:
-    """A model on a device; "auto" is a GPU if there is one.
+    """A model on a device; "auto" is a GPU if there is one, of several processes on a machine one each.
 
     Raises:
         InputError: no such model, or no such device.
@@ -21,7 +23,9 @@ def load(source: str, device: str) -> Any:
     from medmol_diffusion.training.memory import keep_freed_memory
     from medmol_diffusion.training.saved import load_model
 
-    chosen = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    gpus, ranks = torch.cuda.device_count(), Ranks.here()
+    own = f"cuda:{ranks.local % gpus}" if gpus and ranks.count > 1 else "cuda"
+    chosen = device if device != "auto" else (own if torch.cuda.is_available() else "cpu")
     keep_freed_memory()
     model = load_model(source)
     try:
@@ -49,13 +53,21 @@ def holds_molecules(path: Path) -> bool:
 
     Raises:
         InputError: a folder that holds neither, or both.
+        MissingExtra: what it holds needs an extra that is not installed.
     """
-    from medmol_diffusion.molecules.formats.files import SUFFIXES, inputs, suffix
-    from medmol_diffusion.mri.formats.files import holds_scans
+    if not installed("mri"):
+        if _molecules_there(path):
+            return True
+        need("mri", f"{path} holds no molecules, and medmol_diffusion.mri")
+    if not installed("molecules"):
+        if _scans_there(path):
+            return False
+        need("molecules", f"{path} holds no scans, and medmol_diffusion.molecules")
+    from medmol_diffusion.molecules.formats.files import SUFFIXES
 
     if not path.is_dir():
-        return suffix(path) in SUFFIXES or not holds_scans(path)
-    molecules, scans = bool(inputs(path)), holds_scans(path)
+        return _molecules_there(path) or not _scans_there(path)
+    molecules, scans = _molecules_there(path), _scans_there(path)
     if molecules and scans:
         raise InputError(f"{path} holds scans and molecule files: name the files, or keep them apart")
     if not molecules and not scans:
@@ -64,3 +76,15 @@ def holds_molecules(path: Path) -> bool:
             "(.nii, .nii.gz, DICOM; to score them, give real ones as --reference FOLDER): check the path"
         )
     return molecules
+
+
+def _molecules_there(path: Path) -> bool:
+    from medmol_diffusion.molecules.formats.files import SUFFIXES, inputs, suffix
+
+    return bool(inputs(path)) if path.is_dir() else suffix(path) in SUFFIXES
+
+
+def _scans_there(path: Path) -> bool:
+    from medmol_diffusion.mri.formats.files import holds_scans
+
+    return holds_scans(path)

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from medmol_diffusion.cli.inputs import load
 from medmol_diffusion.cli.output import console
 from medmol_diffusion.cli.parser import CoreNames, above, at_least, model_there
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.extras import installed
 from medmol_diffusion.plural import counted
 
 if TYPE_CHECKING:
@@ -181,8 +182,10 @@ def away(options: argparse.Namespace) -> float:
     return 2.0 if options.away is None else float(options.away)
 
 
-def molecule_model() -> type:
-    """The class of the models of molecules."""
+def molecule_model() -> type | tuple[()]:
+    """The class of the models of molecules; none where their extra is not installed."""
+    if not installed("molecules"):
+        return ()
     from medmol_diffusion.molecules import MoleculeDiffusion
 
     return MoleculeDiffusion
@@ -239,49 +242,58 @@ def check_molecule_file(path: str) -> None:
 
 
 def write_molecules(molecules: Sequence["Molecule"], options: argparse.Namespace, order: str = "") -> None:
-    """Write molecules to -o, each with the field ``made_by``: the model, the seed, how it was sampled. Those without a
-    name are called sample-0001 and so on. The same command writes the same bytes. Says how many are sound, where RDKit
-    is there to tell.
+    """Write molecules to -o, see ``finished``, and say how many there are and are sound.
 
     Args:
         molecules: that were made.
         options: of the verb.
         order: of the atoms, to be told.
     """
-    from medmol_diffusion.molecules import write_sdf, write_xyz
+    from medmol_diffusion.molecules.formats.sdf import write_texts
+
+    write_texts(finished(molecules, range(len(molecules)), options), options.output)
+    say_molecules(len(molecules), count_sound(molecules), options, order)
+
+
+def finished(molecules: Iterable["Molecule"], places: Iterable[int], options: argparse.Namespace) -> Iterator[str]:
+    """The record of each molecule in the format of -o, with the field ``made_by``: the model, the seed, how it was
+    sampled. Those without a name are called sample-0001 and so on by their places, which begin at 0. The same command
+    makes the same bytes."""
+    made_by = " ".join(f"{name}={value}" for name, value in settings(options).items())
+    as_xyz = options.output.lower().removesuffix(".gz").endswith(".xyz")
+    for place, molecule in zip(places, molecules, strict=True):
+        name = molecule.name or f"sample-{place + 1:04d}"
+        named = replace(molecule, name=name, properties={**molecule.properties, "made_by": made_by})
+        yield named.to_xyz() if as_xyz else named.to_sdf()
+
+
+def count_sound(molecules: Sequence["Molecule"]) -> int | None:
+    """How many are sound; None where RDKit is not there to tell: sampling does without."""
+    if find_spec("rdkit") is None:
+        return None
     from medmol_diffusion.molecules.sound import sound
 
-    made_by = " ".join(f"{name}={value}" for name, value in settings(options).items())
-    named = (
-        replace(
-            molecule,
-            name=molecule.name or f"sample-{place:04d}",
-            properties={**molecule.properties, "made_by": made_by},
-        )
-        for place, molecule in enumerate(molecules, start=1)
-    )
-    plain = options.output.lower().removesuffix(".gz")
-    write = write_xyz if plain.endswith(".xyz") else write_sdf
-    write(named, options.output)
-    said = ""
-    if find_spec("rdkit") is not None:  # sampling does without
-        whole = sum(sound(molecule) is not None for molecule in molecules)
-        said = f"; {whole} sound: in one piece, without radicals, accepted by RDKit"
-    console.print(f"{counted(len(molecules), 'molecule')} in [bold]{escape(options.output)}[/]{order}{said}")
+    return sum(sound(molecule) is not None for molecule in molecules)
 
 
-def write_scans(scans: Sequence["Volume"], options: argparse.Namespace) -> None:
-    """Write scans to the folder -o, each with a JSON sidecar: the model, the seed, how it was sampled, the version."""
+def say_molecules(count: int, whole: int | None, options: argparse.Namespace, order: str = "") -> None:
+    """How many molecules are in -o, and how many of them are sound."""
+    said = "" if whole is None else f"; {whole} sound: in one piece, without radicals, accepted by RDKit"
+    console.print(f"{counted(count, 'molecule')} in [bold]{escape(options.output)}[/]{order}{said}")
+
+
+def write_scan(scan: "Volume", place: int, options: argparse.Namespace) -> Path:
+    """Write a scan to the folder -o, with a JSON sidecar: the model, the seed, how it was sampled, the version. Returns
+    the sidecar, which is written last."""
     from medmol_diffusion.mri.bids import Derivatives, provenance, write_sidecar
+    from medmol_diffusion.mri.formats.files import stem
 
     out = Path(options.output)
     made_by = {name.capitalize(): value for name, value in settings(options).items()}
-    derivatives = Derivatives(out, made_by)
-    for place, scan in enumerate(scans):
-        if options.bids:
-            derivatives.write(scan, f"{place:04d}", "sample", options.bids)
-        else:
-            write_sidecar(scan.write(out / f"sample-{place:04d}.nii.gz"), provenance(scan, made_by))
+    if options.bids:
+        path = Derivatives(out, made_by).write(scan, f"{place:04d}", "sample", options.bids)
+        return path.with_name(f"{stem(path)}.json")
+    return write_sidecar(scan.write(out / f"sample-{place:04d}.nii.gz"), provenance(scan, made_by))
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:

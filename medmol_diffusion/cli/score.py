@@ -2,17 +2,22 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from medmol_diffusion.cli.inputs import holds_molecules, readable
+from medmol_diffusion.cli.inputs import holds_molecules
 from medmol_diffusion.cli.output import console, show, stage, write_json
 from medmol_diffusion.cli.parser import Verbs, add_reading, add_verb, at_least, there
+from medmol_diffusion.cli.ranks import Ranks
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.plural import counted
+from medmol_diffusion.progress import Bar
 
 if TYPE_CHECKING:
+    from medmol_diffusion.molecules.judge.judged import Judged
     from medmol_diffusion.molecules.judge.verdict import Protocol
 
 
@@ -48,11 +53,19 @@ def add(verbs: Verbs) -> None:
     sub.add_argument("--pattern", metavar="GLOB", help="of scans: which files of --reference and --training are scans")
     sub.add_argument("--html", metavar="FILE", help="a page with tables, histograms and pictures")
     sub.add_argument("--seed", type=int, default=0, help="of the bootstrap and of what is drawn (default 0)")
+    sub.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="keep there what is measured of each file as it now is: a score that was stopped goes on",
+    )
     add_reading(sub)
     sub.add_argument("--json", metavar="FILE", help="write the figures there too")
 
 
 def score(options: argparse.Namespace) -> None:
+    if not Ranks.here().first:
+        return  # figures of a whole set: under torchrun the first process makes them
     path = Path(options.path)
     if holds_molecules(path):
         _score_molecules(path, options)
@@ -79,6 +92,7 @@ def _score_scans(path: Path, options: argparse.Namespace) -> None:
         options.full,
         Reading(options.pattern, options.frame, options.series),
         options.seed,
+        options.cache,
     )
     for one in found.tables:
         show(f"{path}: {one.title}", one.header, one.rows, one.meaning)
@@ -98,36 +112,47 @@ def _refuse(options: argparse.Namespace, names: tuple[str, ...], what: str) -> N
             raise InputError(f"--{name} is for {what}")
 
 
-def _need_bonds(path: Path | str, molecules: list[Any]) -> None:
-    """Raises InputError for the first molecule without bonds."""
-    for place, molecule in enumerate(molecules, start=1):
-        if molecule.bonds is None:
-            raise InputError(
-                f"{path}: molecule {place} has no bonds for --protocol bonds: use an SDF with bonds, or "
-                "--protocol distances"
-            )
+def _judge(path: Path, protocols: "Sequence[Protocol]", options: argparse.Namespace) -> "Judged":
+    """A file in a stream; the records that cannot be read are listed and counted."""
+    from medmol_diffusion.molecules.judge.judged import Judged
+
+    with Bar(path.name, None, transient=True) as bar:
+        found = Judged.of(path, protocols, min(2, os.cpu_count() or 1), options.cache, bar.reach)
+    for fault in found.faults:
+        console.print(f"[yellow]skipped[/] {escape(str(path))}: {escape(fault)}")
+    if found.bad:
+        console.print(f"[yellow]{found.bad} of {counted(len(found.good), 'record')} could not be read[/]")
+    if options.protocol == "bonds" and found.unbonded is not None:
+        raise InputError(
+            f"{path}: molecule {found.unbonded + 1} has no bonds for --protocol bonds: use an SDF with bonds, or "
+            "--protocol distances"
+        )
+    return found
 
 
 def _score_molecules(path: Path, options: argparse.Namespace) -> None:
-    from medmol_diffusion.molecules.judge.score_report import LIMIT, full_tables, rules_table
+    from medmol_diffusion.molecules.judge.score_report import LIMIT, MOST, full_tables, judged_table
 
     _refuse(options, ("training", "extractor", "pattern"), "scans: leave it out for molecules")
-    molecules = readable(path)
-    reference = None if options.reference is None else readable(Path(options.reference))
-    bonded = all(molecule.bonds is not None for molecule in [*molecules, *(reference or [])])
     # rule 1 is what everybody reports; what asks for chemistry goes by the file's own bonds where there are any
-    protocol: Protocol = options.protocol or ("bonds" if options.full and bonded else "distances")
-    if protocol == "bonds":
-        _need_bonds(path, molecules)
-        _need_bonds(options.reference, reference or [])
-    workers = min(2, os.cpu_count() or 1)
-    protocols: list[Protocol] = (
-        ["distances", "bonds"] if options.full and bonded and not options.protocol else [protocol]
-    )
-    tables = {one: [rules_table(molecules, reference, one, options.seed, workers)] for one in protocols}
+    either: list[Protocol] = ["distances", "bonds"] if options.full else ["distances"]
+    wanted: list[Protocol] = [options.protocol] if options.protocol else either
+    ours = _judge(path, wanted, options)
+    theirs = None if options.reference is None else _judge(Path(options.reference), wanted, options)
+    bonded = ours.unbonded is None and (theirs is None or theirs.unbonded is None)
+    protocols = [one for one in wanted if one != "bonds" or bonded]
+    protocol = protocols[-1]
+    tables = {one: [judged_table(ours, theirs, one, options.seed)] for one in protocols}
+    limit = options.limit or LIMIT
+    if options.full or options.html is not None:
+        some = ours.draw(max(MOST, limit), options.seed)
+        real = None if theirs is None else theirs.draw(MOST, options.seed)
     if options.full:
-        limit = options.limit or LIMIT
-        tables[protocol] += full_tables(molecules, reference, protocol, stage, limit, options.seed, workers)
+        workers = min(2, os.cpu_count() or 1)
+        beside = {} if theirs is None else {"kept_reference": theirs.kept}
+        tables[protocol] += full_tables(
+            some, real, protocol, stage, limit, options.seed, workers, len(ours), ours.kept, **beside
+        )
     for one in (one for group in tables.values() for one in group):
         show(f"{path}: {one.title}", one.header, one.rows, one.meaning if options.full else None)
     if bonded and protocol == "distances" and not options.protocol:
@@ -136,8 +161,11 @@ def _score_molecules(path: Path, options: argparse.Namespace) -> None:
         console.print("Distances from a reference, strain, PoseBusters, drug-likeness and diversity: [bold]--full[/]")
     write_json(options.json, {name: {one.key: one.data for one in group} for name, group in tables.items()})
     if options.html is not None:
-        from medmol_diffusion.score_page import write_score_page
+        from medmol_diffusion.score_page import SHOWN, write_score_page
 
         every = [one for group in tables.values() for one in group]
-        page = write_score_page(Path(options.html), path.name, molecules, reference, every, protocol, options.seed)
+        first = ours.read(range(min(SHOWN, len(ours))))
+        page = write_score_page(
+            Path(options.html), path.name, some, real, every, protocol, options.seed, len(ours), first
+        )
         console.print(f"open [bold]{escape(str(page))}[/]")

@@ -1,6 +1,7 @@
 """`medmol validate`: the likelihood table."""
 
 import argparse
+from typing import Any
 
 from rich.markup import escape
 
@@ -55,7 +56,6 @@ def add(verbs: Verbs) -> None:
 
 def validate(options: argparse.Namespace) -> None:
     _check(options)
-    from medmol_diffusion.molecules.features import BLOCK_TITLES
     from medmol_diffusion.training.validation import (
         baseline_summary,
         bound_table,
@@ -89,7 +89,7 @@ def validate(options: argparse.Namespace) -> None:
         )
     baseline = validate_baseline(model, data, split, options.limit, options.seed)
     measures = validate_measures(model, data, split, options.limit, options.seed)
-    console.print(bound_table(model, bound, baseline, measures, BLOCK_TITLES))
+    console.print(bound_table(model, bound, baseline, measures, _titles(model)))
     if said := doubt(bound):
         console.print(f"[yellow]{escape(said)}[/]", highlight=False)
     left_out = getattr(data, "left_out", 0)
@@ -117,6 +117,15 @@ def validate(options: argparse.Namespace) -> None:
             batches = data.evaluation_dataloader(split, rows)  # type: ignore[attr-defined]
             write_atom_map(model, batches, options.map, options.seed, bar.reach)
         console.print(f"nats of every atom in [bold]{escape(options.map)}[/], in the field atom_nats")
+
+
+def _titles(model: Any) -> dict[str, str]:
+    """What the blocks of a model's state are called."""
+    if not isinstance(model, molecule_model()):
+        return {}
+    from medmol_diffusion.molecules.features import BLOCK_TITLES
+
+    return BLOCK_TITLES
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -57,14 +57,14 @@ class Bootstrap:
 
         Draws for which a number is NaN (nothing to divide by) are left out; NaN where all of them are.
         """
-        return self.limits(self._drawn(statistic))
+        return self.limits(self.drawn(statistic))
 
     def centred(self, value: float, statistic: Callable[[np.ndarray], float]) -> np.ndarray:
         r"""(2,) low and high of a distance, cut at 0: value + percentiles of $d_b - \bar d$ over the draws $d_b$.
 
         Every draw adds its own noise to a distance, which lifts all of them: only their spread about their mean counts.
         """
-        return self.centred_limits(value, self._drawn(statistic))
+        return self.centred_limits(value, self.drawn(statistic))
 
     def centred_limits(self, value: float, drawn: np.ndarray) -> np.ndarray:
         """(2,) the same of draws (draws,) that were made elsewhere."""
@@ -99,7 +99,8 @@ class Bootstrap:
         limits[:, nothing] = np.stack([np.zeros_like(limit), 1 - limit])[:, nothing]
         return limits
 
-    def _drawn(self, statistic: Callable[[np.ndarray], np.ndarray | float]) -> np.ndarray:
+    def drawn(self, statistic: Callable[[np.ndarray], np.ndarray | float]) -> np.ndarray:
+        """(draws, ...) a statistic of every draw. Of two statistics of one set, the draws belong together in pairs."""
         return np.array([statistic(row) for block in self.weights() for row in block], dtype=np.float64)
 
     def limits(self, drawn: np.ndarray) -> np.ndarray:

@@ -3,6 +3,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from medmol_diffusion.extras import need
+
+need("molecules", "medmol_diffusion.molecules")
+
 from medmol_diffusion.molecules.formats.files import read_molecules
 from medmol_diffusion.molecules.formats.sdf import write_sdf, write_xyz
 from medmol_diffusion.molecules.model import MoleculeDiffusion

@@ -16,11 +16,13 @@ from medmol_diffusion.molecules.dataset import Bonds, MoleculeDataset
 from medmol_diffusion.molecules.fingerprint import fingerprint
 from medmol_diffusion.molecules.flat import FlatMolecules
 from medmol_diffusion.molecules.formats import files
-from medmol_diffusion.molecules.sampler import ResumableLoader, SizeBucketSampler
+from medmol_diffusion.molecules.molecule import MoleculeBatch
+from medmol_diffusion.molecules.sampler import SizeBucketSampler
 from medmol_diffusion.molecules.split import Split, draw
 from medmol_diffusion.molecules.unit import check_unit
 from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
+from medmol_diffusion.training.loader import ResumableLoader
 
 IN_MEMORY = 64 << 20
 """Bytes of files that are read anew each time; more are read once, into the cache."""
@@ -33,7 +35,8 @@ class MoleculeSource(pl.LightningDataModule, ABC):
     trains; limit keeps that many of the permutation. Conformers of one molecule stay together and count as one.
     Molecules with an element outside elements (atomic numbers; all that occur when None), or of more than max_atoms,
     are counted (left_out), skipped and warned of; with strict they are an error. A batch holds at most pair_budget
-    pairs (the sum of N^2); by default batch_size molecules of average N^2.
+    pairs (the sum of N^2); by default batch_size molecules of average N^2. With several ranks it is so many times as
+    large, and dealt out to them (DealtBatches).
 
     split_file takes the split from a file instead (Split; the fractions and split_seed are not used then). bonds says
     what batches say of bonds and charges: "file" those of the source, "distances" those of rule 1 with charges of zero
@@ -82,6 +85,7 @@ class MoleculeSource(pl.LightningDataModule, ABC):
         self.fractions = {"validation": validation, "test": test}
         self.split_seed, self.batch_size, self.num_workers = split_seed, batch_size, num_workers
         self.seed, self.limit, self.pair_budget = seed, limit, pair_budget
+        self._given_budget = pair_budget
         self.max_atoms, self.strict, self.left_out = max_atoms, strict, 0
         self._flat: FlatMolecules | None = None
         self._ready = False
@@ -126,10 +130,16 @@ class MoleculeSource(pl.LightningDataModule, ABC):
         self.train, self.validation, self.test = (data.subset(rows) for rows in parts)
         if len(self.train) == 0:
             raise InputError(f"{self.source} leaves no molecule to train on: it holds {len(data)}.")
-        if self.pair_budget is None:
-            squares = data.num_atoms.astype(np.float64) ** 2
-            self.pair_budget = int(max(self.batch_size * squares.mean(), squares.max()))
+        squares = data.num_atoms.astype(np.float64) ** 2
+        self._mean_pairs, self._most_pairs = squares.mean(), squares.max()
+        self.pair_budget = self._pairs(1)
         self._ready = True
+
+    def _pairs(self, ranks: int) -> int:
+        """The budget of a batch that so many ranks share."""
+        if self._given_budget is not None:
+            return ranks * self._given_budget
+        return int(max(ranks * self.batch_size * self._mean_pairs, self._most_pairs))
 
     def _bonds(self, flat: FlatMolecules) -> Bonds | None:
         """Where the bonds of these molecules come from."""
@@ -235,10 +245,14 @@ class MoleculeSource(pl.LightningDataModule, ABC):
         return self._loader(getattr(self, split).subset(rows), shuffle=False)
 
     def _loader(self, data: MoleculeDataset, shuffle: bool) -> ResumableLoader:
-        assert self.pair_budget is not None  # set by setup
-        rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = SizeBucketSampler(data.num_atoms, self.pair_budget, self.seed, shuffle, rank, replicas)
-        return ResumableLoader(data, sampler, self.num_workers)
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = SizeBucketSampler(data.num_atoms, self._pairs(ranks), self.seed, shuffle, rank, ranks)
+        return ResumableLoader(data, sampler, num_workers=self.num_workers, collate_fn=_as_is)
+
+
+def _as_is(batch: MoleculeBatch) -> MoleculeBatch:
+    """The data set hands over whole batches."""
+    return batch
 
 
 class MoleculeData(MoleculeSource):

@@ -1,7 +1,7 @@
 """Molecules made by a model: drawn anew, varied, or grown round fixed atoms, in batches of one size."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +18,7 @@ from medmol_diffusion.molecules.hydrogens import missing_hydrogens
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 from medmol_diffusion.molecules.parts import Parts
 from medmol_diffusion.molecules.perceive import perceived
-from medmol_diffusion.training.sampling import Sampling, SamplingOptions
+from medmol_diffusion.training.sampling import Part, Sampling, SamplingOptions, Wanted, batches, everything, in_order
 from medmol_diffusion.training.solver import Solver
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Solve = Callable[[Tensor, Tensor, Streams, Tensor | None], tuple[Product, Tensor]]
 """(places of the batch, its mask [B, N], its streams, its condition [B, C]) -> (space, x_hat [B, D])."""
+Block = tuple[Tensor, Tensor, Streams]
+"""Places of molecules, their sizes and their streams: batches of one size are made up within a block."""
 REPAINT = 5
 """Rounds of RePaint with a model that was not trained to complete what is given."""
 Formulas = str | Sequence[str] | None
@@ -38,11 +40,13 @@ class MoleculeOptions(SamplingOptions, total=False):
 
     Keys:
         pair_budget: the largest sum of N^2 in one batch (32 000).
+        block: how many molecules are shared out into batches of one size at a time (1024): no more are held.
         properties: values asked for by name, {"qed": 0.8}, one for all molecules or a list of one for each.
         composition: a formula asked for, "C7H10O2", or one for each: fixes N and steers the elements.
     """
 
     pair_budget: int
+    block: int
     properties: Asked | None
     composition: Formulas
 
@@ -60,47 +64,61 @@ class Generator(Sampling):
     steps: int = 100
     sampler: str | Stepper = "ancestral"
     pair_budget: int = 32_000
+    block: int = 1024
     properties: Asked | None = None
     composition: Formulas = None
 
-    def sample(
+    def parts(
         self,
         count: int,
-        sizes: Sequence[int] | Tensor | None,
+        sizes: int | Sequence[int] | Tensor | None,
         formula: Formulas,
         resamples: int | None,
         jump: int,
-    ) -> list[Molecule]:
-        """Molecules from noise; with a formula their elements are given."""
+        wanted: Wanted = everything,
+    ) -> Iterator[Part[Molecule]]:
+        """Molecules from noise, in parts of one size; with a formula their elements are given. What cannot be asked is
+        told at once, before the first is made."""
         if count < 1:
             raise InputError(f"count is how many molecules to generate: at least 1, not {count}")
+        if isinstance(sizes, int):
+            sizes = torch.full((count,), sizes)
         if sizes is not None and (len(sizes) != count or min(sizes) < 2):
             raise InputError(f"sizes has {len(sizes)} entries for {count} molecules: give one of 2 or more for each")
         model, elements = self.model, self.model.layout.elements
-        kept, wanted = _each(formula, count, "formula"), _each(self.composition, count, "composition")
-        if wanted is None and model.conditioning is not None and model.conditioning.elements:
-            wanted = kept
-        given = [atoms_of(text, elements) for text in kept or wanted or ()]
+        kept, asked_for = _each(formula, count, "formula"), _each(self.composition, count, "composition")
+        if asked_for is None and model.conditioning is not None and model.conditioning.elements:
+            asked_for = kept
+        given = kept or asked_for
+        atoms = {text: atoms_of(text, elements) for text in set(given or ())}
         if given:
-            own = torch.tensor([len(numbers) for numbers in given])
+            own = torch.tensor([len(atoms[text]) for text in given])
             if sizes is not None and (torch.as_tensor(sizes) != own).any():
                 raise InputError("a formula says the number of atoms: leave sizes out, or give the same ones")
             sizes = own
-        streams = self._streams(count)
-        drawn = model.size.sample(streams.uniform())
-        sizes = self._checked(drawn if sizes is None else torch.as_tensor(sizes))
-        condition, solver = self._condition(count, wanted), self._solver()
+        known = None if sizes is None else self._checked(torch.as_tensor(sizes))
+        condition, solver = self._condition(count, asked_for), self._solver()
 
-        def from_noise(rows: Tensor, mask: Tensor, streams: Streams, asked: Tensor | None) -> tuple[Product, Tensor]:
+        def from_noise(places: Tensor, mask: Tensor, streams: Streams, asked: Tensor | None) -> tuple[Product, Tensor]:
             space = model.layout.space(mask)
             return space, solver.sample(space, torch.zeros(space.shape, device=model.device), streams, asked)
 
-        def elements_kept(rows: Tensor, mask: Tensor, streams: Streams, asked: Tensor | None) -> tuple[Product, Tensor]:
-            space, x = self._states([Molecule(given[row], np.zeros((len(given[row]), 3))) for row in rows.tolist()])
+        def elements_kept(
+            places: Tensor, mask: Tensor, streams: Streams, asked: Tensor | None
+        ) -> tuple[Product, Tensor]:
+            numbers = [atoms[kept[place]] for place in places.tolist()] if kept else []
+            space, x = self._states([Molecule(one, np.zeros((len(one), 3))) for one in numbers])
             parts = Parts(torch.zeros_like(mask), mask)
             return space, self._complete(solver, space, x, parts, streams, resamples, jump, asked)
 
-        return self._run(sizes, streams, condition, from_noise if kept is None else elements_kept)
+        return self._parts(self._blocks(count, known), condition, from_noise if kept is None else elements_kept, wanted)
+
+    def _blocks(self, count: int, sizes: Tensor | None) -> Iterator[Block]:
+        """A block after the other; where no sizes are given, every molecule draws its own."""
+        for places in batches(count, self.block):
+            streams = self._streams(places)
+            drawn = self.model.size.sample(streams.uniform())
+            yield places, drawn if sizes is None else sizes[places], streams
 
     def vary(self, molecules: list[Molecule], strength: float) -> list[Molecule]:
         """Molecules noised to t = strength and sampled from there, each about its own centre."""
@@ -120,7 +138,7 @@ class Generator(Sampling):
         return [
             replace(new, positions=new.positions + centre, name=old.name)
             for new, old, centre in zip(
-                self._run(sizes, self._streams(count), condition, solve), molecules, centres, strict=True
+                self._all(sizes, self._streams(torch.arange(count)), condition, solve), molecules, centres, strict=True
             )
         ]
 
@@ -138,7 +156,7 @@ class Generator(Sampling):
             if len(given) != count:
                 raise InputError(f"{name} has {len(given)} entries for {count} molecules: give one for each")
         condition = self._condition(count, _each(self.composition, count, "composition"))
-        solver, streams, model = self._solver(), self._streams(count), self.model
+        solver, streams, model = self._solver(), self._streams(torch.arange(count)), self.model
         # elsewhere new atoms may be the hydrogens that a scaffold lacks
         if sizes is None and 1 in model.layout.elements and (said := missing_hydrogens(molecules)):
             warnings.warn(f"{said}.", stacklevel=2)
@@ -159,7 +177,7 @@ class Generator(Sampling):
             first = (torch.arange(mask.shape[1]) < held[rows, None]).to(model.device)
             return space, self._complete(solver, space, x, Parts(first, first), streams, resamples, jump, asked)
 
-        found = self._run(sizes_of(templates), streams, condition, solve)
+        found = self._all(sizes_of(templates), streams, condition, solve)
         return [fragment.put_into(molecule) for fragment, molecule in zip(fragments, found, strict=True)]
 
     def _complete(
@@ -180,8 +198,8 @@ class Generator(Sampling):
         rest, left, denoiser = self.model.completing(solver.denoiser, space, x, parts)
         return replace(solver, denoiser=denoiser).sample(rest, x, streams, asked) + (x - left)
 
-    def _streams(self, count: int) -> Streams:
-        return Streams(self.seed, torch.arange(count))
+    def _streams(self, places: Tensor) -> Streams:
+        return Streams(self.seed, places)
 
     def _solver(self, strength: float = 1.0) -> Solver:
         """From t = strength to the data, by classifier-free guidance first and then the caller's own guide."""
@@ -221,18 +239,29 @@ class Generator(Sampling):
         space, x, _ = layout.encode(MoleculeBatch.collate(molecules).to(self.model.device))
         return space, x
 
-    def _run(self, sizes: Tensor, streams: Streams, condition: Tensor | None, solve: Solve) -> list[Molecule]:
-        """Molecules of these sizes, batch by batch, in the order of ``sizes``."""
-        found: dict[int, Molecule] = {}
-        for rows in batches_of_size(sizes, self.pair_budget):
-            mask = (torch.arange(int(sizes[rows].max())) < sizes[rows, None]).to(self.model.device)
-            asked = None if condition is None else condition[rows.to(condition.device)]
-            space, x_hat = solve(rows, mask, streams.take(rows), asked)
-            decoded = self.model.layout.decode(x_hat, space, mask, streams.index[rows])
-            found.update(zip(rows.tolist(), decoded.unbatch(), strict=True))
-            if self.progress is not None:
-                self.progress(len(found))
-        return [found[place] for place in range(len(sizes))]
+    def _all(self, sizes: Tensor, streams: Streams, condition: Tensor | None, solve: Solve) -> list[Molecule]:
+        """Molecules of these sizes, as one block, in the order of ``sizes``."""
+        return list(in_order(self._parts([(torch.arange(len(sizes)), sizes, streams)], condition, solve)))
+
+    @torch.no_grad()
+    def _parts(
+        self, blocks: Iterable[Block], condition: Tensor | None, solve: Solve, wanted: Wanted = everything
+    ) -> Iterator[Part[Molecule]]:
+        """The wanted parts, a batch each; the noise of a molecule is that of (seed, place)."""
+        number = done = 0
+        for block, sizes, streams in blocks:
+            for rows in batches_of_size(sizes, self.pair_budget):
+                if wanted(number):
+                    places = block[rows]
+                    mask = (torch.arange(int(sizes[rows].max())) < sizes[rows, None]).to(self.model.device)
+                    asked = None if condition is None else condition[places.to(condition.device)]
+                    space, x_hat = solve(places, mask, streams.take(rows), asked)
+                    found = self.model.layout.decode(x_hat, space, mask, places).unbatch()
+                    done += len(found)
+                    yield Part(number, places.tolist(), found)
+                    if self.progress is not None:
+                        self.progress(done)
+                number += 1
 
 
 def sizes_of(molecules: list[Molecule]) -> Tensor:

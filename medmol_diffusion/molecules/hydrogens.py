@@ -44,10 +44,14 @@ def missing_hydrogens(molecules: Sequence[Molecule]) -> str | None:
     A molecule that is in the list many times, as for several samples of each, counts once.
     """
     carbon = [molecule for molecule in dict.fromkeys(molecules) if (molecule.atomic_numbers == 6).any()]
-    lacking = sum(map(lacks_hydrogens, carbon))
-    if 2 * lacking <= len(carbon):
+    return said_of_hydrogens(len(carbon), sum(map(lacks_hydrogens, carbon)))
+
+
+def said_of_hydrogens(carbon: int, lacking: int) -> str | None:
+    """The same of a set with so many molecules with carbon, of which so many lack their hydrogens."""
+    if 2 * lacking <= carbon:
         return None
     return (
-        f"{lacking} of {len(carbon)} molecules with carbon have no hydrogens, and every rule would call them unstable: "
+        f"{lacking} of {carbon} molecules with carbon have no hydrogens, and every rule would call them unstable: "
         "add them first, in RDKit by Chem.AddHs(mol, addCoords=True)"
     )

@@ -1,6 +1,6 @@
 """MoleculeDiffusion: the layout, the network, the size distribution and the core, composed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -44,6 +44,7 @@ from medmol_diffusion.molecules.parts import Parts
 from medmol_diffusion.molecules.size import SizeDistribution
 from medmol_diffusion.molecules.state import StateNetwork
 from medmol_diffusion.training.model import DiffusionModel, Observed
+from medmol_diffusion.training.sampling import Part, Wanted, everything, in_order
 
 if TYPE_CHECKING:
     from medmol_diffusion.molecules.data import MoleculeData
@@ -220,7 +221,7 @@ class MoleculeDiffusion(DiffusionModel):
             space, x, denoiser = self.completing(denoiser, space, x, Parts.drawn(batch, generator))
         prediction, eps, gamma_derivative = draw(denoiser, self.levels, space, x, generator, condition)
         error = self.error(prediction, x, eps, self.weighting, gamma_derivative)
-        return error + schedule_loss(self.levels, prediction, x, eps, gamma_derivative)
+        return error + schedule_loss(self.levels, prediction, x, eps, gamma_derivative, generator)
 
     def fitted_to(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """A model that is not told what is given begins as one that does not listen."""
@@ -345,11 +346,10 @@ class MoleculeDiffusion(DiffusionModel):
         assert bound.map is not None
         return of_atoms(self.layout.space(batch.mask).split(bound.map), batch.mask)
 
-    @torch.no_grad()
     def sample(
         self,
         count: int,
-        sizes: Sequence[int] | Tensor | None = None,
+        sizes: int | Sequence[int] | Tensor | None = None,
         formula: str | Sequence[str] | None = None,
         resamples: int | None = None,
         jump: int = 10,
@@ -359,7 +359,7 @@ class MoleculeDiffusion(DiffusionModel):
 
         Args:
             count: how many.
-            sizes: [count] numbers of atoms; drawn from p(N) when left out.
+            sizes: their number of atoms, or one for each; drawn from p(N) when left out.
             formula: a formula that is kept exactly, by any model: the elements are given, the rest is generated.
                 A model of compositions is asked for it besides.
             resamples, jump: as for ``inpaint``.
@@ -369,7 +369,33 @@ class MoleculeDiffusion(DiffusionModel):
             InputError: count is below 1, not a size of 2 to max_atoms for each, an unknown sampler or spacing, a
                 spacing that the schedule does not have, or something the model cannot be asked for.
         """
-        return Generator(self, **how).sample(count, sizes, formula, resamples, jump)
+        return list(self.stream(count, sizes, formula, resamples, jump, **how))
+
+    def stream(
+        self,
+        count: int,
+        sizes: int | Sequence[int] | Tensor | None = None,
+        formula: str | Sequence[str] | None = None,
+        resamples: int | None = None,
+        jump: int = 10,
+        **how: Unpack[MoleculeOptions],
+    ) -> Iterator[Molecule]:
+        """The molecules of ``sample``, which see, one after the other: however many, no more than a block is held."""
+        return in_order(self.parts(count, sizes, formula, resamples, jump, **how))
+
+    def parts(
+        self,
+        count: int,
+        sizes: int | Sequence[int] | Tensor | None = None,
+        formula: str | Sequence[str] | None = None,
+        resamples: int | None = None,
+        jump: int = 10,
+        wanted: Wanted = everything,
+        **how: Unpack[MoleculeOptions],
+    ) -> Iterator[Part[Molecule]]:
+        """The molecules of ``sample``, which see, in the parts they are made in, those of a block by size; ``wanted``
+        shares the parts out, or leaves out those that are there already."""
+        return Generator(self, **how).parts(count, sizes, formula, resamples, jump, wanted)
 
     @torch.no_grad()
     def vary(self, molecules: list[Molecule], strength: float = 0.5, **how: Unpack[MoleculeOptions]) -> list[Molecule]:

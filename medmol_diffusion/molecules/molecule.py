@@ -165,6 +165,7 @@ class MoleculeBatch:
         bonds: (B, N, N) int8 symmetric orders, 0 none, 1, 2, 3, 4 = aromatic; None where nobody has said.
         formal_charges: (B, N) int64, 0 at padding; None where nobody has said.
         properties: (B,) float64 each, by name; NaN where a molecule has none.
+        total: how many molecules the batch has over all ranks, of which these are one's share; 0 where nobody shares.
     """
 
     atomic_numbers: Tensor
@@ -174,6 +175,7 @@ class MoleculeBatch:
     bonds: Tensor | None = None
     formal_charges: Tensor | None = None
     properties: dict[str, Tensor] = field(default_factory=dict)
+    total: int = 0
 
     @classmethod
     def collate(cls, molecules: list[Molecule], index: Iterable[int] | None = None) -> "MoleculeBatch":
@@ -225,6 +227,7 @@ class MoleculeBatch:
             bonds=None if self.bonds is None else move(self.bonds),
             formal_charges=None if self.formal_charges is None else move(self.formal_charges),
             properties={name: move(value) for name, value in self.properties.items()},
+            total=self.total,
         )
 
     def unbatch(self) -> list[Molecule]:

@@ -3,6 +3,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from medmol_diffusion.extras import need
+
+need("mri", "medmol_diffusion.mri")
+
 from medmol_diffusion.mri.anomaly import METHODS, AnomalyDetector, Detection
 from medmol_diffusion.mri.autoencoder import Autoencoder
 from medmol_diffusion.mri.batch import VolumeBatch

@@ -25,6 +25,7 @@ class VolumeBatch:
         token_mask: (B, L) bool, which of them are there.
         excluded: (B, 1, X, Y, Z) bool, counted voxels that a model is not to learn from, lesions for example; None for
             none.
+        total: how many scans the batch has over all ranks, of which these are one's share; 0 where nobody shares.
     """
 
     data: Tensor
@@ -37,6 +38,7 @@ class VolumeBatch:
     tokens: Tensor | None = None
     token_mask: Tensor | None = None
     excluded: Tensor | None = None
+    total: int = 0
 
     @property
     def kept(self) -> Tensor:
@@ -47,7 +49,7 @@ class VolumeBatch:
         data, mask, index = (tensor.to(device, **options) for tensor in (self.data, self.mask, self.index))
         images = {name: image.to(device, **options) for name, image in self.images.items()}
         there = {name: value.to(device, **options) for name, value in self._optional().items()}
-        return VolumeBatch(data, mask, index, self.names, self.covariates, images, **there)
+        return VolumeBatch(data, mask, index, self.names, self.covariates, images, **there, total=self.total)
 
     def take(self, rows: Tensor) -> "VolumeBatch":
         """Some of the scans."""
@@ -57,7 +59,7 @@ class VolumeBatch:
         there = {name: value[rows] for name, value in self._optional().items()}
         return VolumeBatch(self.data[rows], self.mask[rows], self.index[rows], names, covariates, images, **there)
 
-    def _optional(self) -> dict[str, Tensor]:
+    def _optional(self) -> dict[str, Any]:
         every = {"wanted": self.wanted, "tokens": self.tokens, "token_mask": self.token_mask, "excluded": self.excluded}
         return {name: value for name, value in every.items() if value is not None}
 

@@ -12,20 +12,21 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
+from torch.utils.data import Dataset, Subset
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import transforms
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.bids import subject_of
 from medmol_diffusion.mri.formats.files import find_scans, read_scans
-from medmol_diffusion.mri.loader import EpochSampler, ResumableScans
+from medmol_diffusion.mri.loader import ScanBatches
 from medmol_diffusion.mri.partners import Partners
 from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.mri.table import Row, Table, find_table, summary_of
 from medmol_diffusion.mri.tokens import find_tokens, padded
 from medmol_diffusion.mri.transforms import LOWER, UPPER, Augmentation, Grid, Prepared
 from medmol_diffusion.mri.volume import Volume
+from medmol_diffusion.training.loader import ResumableLoader
 
 MARKED = 0.1
 """The share of a voxel that a mask must fill for it to be left out: an edge that is partly lesion is not healthy."""
@@ -219,34 +220,27 @@ class VolumeModule(pl.LightningDataModule, ABC):
             known = [("excluded", left_out), *known]
         return [("scans (subjects)", sizes), ("grid", f"{list(self.shape)}"), ("padded", padded), *known]
 
-    @property
-    def _ranks(self) -> tuple[int, int]:
-        """(how many, which one of them)."""
-        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+    def train_dataloader(self) -> ResumableLoader:
+        return self._loader(self.train, shuffle=True)
 
-    def train_dataloader(self) -> DataLoader:
-        sampler = EpochSampler(self.train, *self._ranks, shuffle=True, seed=self.augmentation.seed)
-        full = len(sampler) >= self.batch_size  # batches of one size, unless there is not even one
-        return self._loader(self.train, ResumableScans, sampler=sampler, drop_last=full)
+    def val_dataloader(self) -> ResumableLoader:
+        return self._loader(self.validation)
 
-    def val_dataloader(self) -> DataLoader:
-        return self._loader(self.validation, sampler=DistributedSampler(self.validation, *self._ranks, shuffle=False))
+    def test_dataloader(self) -> ResumableLoader:
+        return self._loader(self.test)
 
-    def test_dataloader(self) -> DataLoader:
-        return self._loader(self.test, sampler=DistributedSampler(self.test, *self._ranks, shuffle=False))
-
-    def evaluation_dataloader(self, split: str, rows: np.ndarray) -> DataLoader:
+    def evaluation_dataloader(self, split: str, rows: np.ndarray) -> ResumableLoader:
         """These scans of the train, validation or test part as they were read, each once, in their order."""
         return self._loader(Subset(getattr(self, split), rows.tolist()))
 
-    def _loader(self, scans: Dataset, kind: type[DataLoader] = DataLoader, **options: Any) -> DataLoader:
-        return kind(
+    def _loader(self, scans: Any, shuffle: bool = False) -> ResumableLoader:
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return ResumableLoader(
             scans,
-            batch_size=self.batch_size,
+            ScanBatches(len(scans), self.batch_size, shuffle, self.augmentation.seed, rank, ranks),
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            **options,
         )
 
 
@@ -267,7 +261,7 @@ class VolumeData(VolumeModule):
         levels: number of intensity bins.
         validation, test: shares of the subjects.
         split_seed: of the split by subject.
-        batch_size: scans a batch.
+        batch_size: scans a batch, of each rank.
         flip: mirror training scans: True means left-right, a list names the axes.
         num_workers: processes that load; 0 is fastest here, for all is in memory.
         limit: use only the first so many files, in order of their names.

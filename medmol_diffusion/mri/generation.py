@@ -1,7 +1,7 @@
 """Scans made by a model: drawn anew, varied, or completed, each on the grid that its user expects."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,7 +23,7 @@ from medmol_diffusion.mri.tasks.translation import Translation
 from medmol_diffusion.mri.tokens import Sequences, padded
 from medmol_diffusion.mri.transforms import Prepared
 from medmol_diffusion.mri.volume import Volume
-from medmol_diffusion.training.sampling import Sampling, SamplingOptions
+from medmol_diffusion.training.sampling import Part, Sampling, SamplingOptions, Wanted, batches, everything
 from medmol_diffusion.training.solver import Solver
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Solve = Callable[[Tensor, Streams, Known], tuple[Space, Tensor]]
 """(places of the batch, its streams, what is known) -> (space, x_hat)."""
+Asking = Callable[[Known, Tensor], Known]
+"""(what is known of some scans, their places) -> the same with what is asked of them."""
 Kind = TypeVar("Kind", bound=Task)
 
 
@@ -66,31 +68,49 @@ class Generator(Sampling):
     covariates: Asked | None = None
     tokens: Sequences | np.ndarray | None = None
 
-    def sample(self, count: int) -> list[Volume]:
-        """VolumeDiffusion.sample."""
+    def parts(self, count: int, wanted: Wanted = everything) -> Iterator[Part[Volume]]:
+        """VolumeDiffusion.parts."""
         if count < 1:
             raise InputError(f"count is how many scans to generate: at least 1, not {count}")
         self._free("it makes a scan of what is given, so give it scans")
-        streams = self._streams(count)
-        extents = drawn_extents(self.model.extents, streams)
-        masks = torch.stack([centred_box(extent, self.model.grid.shape) for extent in extents])[:, None]
-        found = self.from_noise(self.model.given(None, masks), masks, streams)
-        return [
-            self.model.to_volume(scan, {**self.note, "index": str(i)}).crop_or_pad(extent)
-            for i, (scan, extent) in enumerate(zip(found, extents, strict=True))
-        ]
+        return self._parts(count, self._asking(count), self._solver(), wanted)
+
+    @torch.no_grad()
+    def _parts(
+        self, count: int, asking: Asking, solver: Callable[[Known], Solver], wanted: Wanted
+    ) -> Iterator[Part[Volume]]:
+        done = 0
+        for number, places in enumerate(batches(count, self.batch_size)):
+            if not wanted(number):
+                continue
+            streams = Streams(self.seed, places)
+            extents = drawn_extents(self.model.extents, streams)
+            masks = torch.stack([centred_box(extent, self.model.grid.shape) for extent in extents])[:, None]
+            known = asking(self.model.given(None, masks), places)
+            found = self._batch(torch.arange(len(places)), streams, known, self._out_of_noise(known, masks, solver))
+            scans = [
+                self.model.to_volume(scan, {**self.note, "index": str(place)}).crop_or_pad(extent)
+                for scan, place, extent in zip(found, places.tolist(), extents, strict=True)
+            ]
+            done += len(scans)
+            yield Part(number, places.tolist(), scans)
+            if self.progress is not None:
+                self.progress(done)
 
     def from_noise(self, known: Known, masks: Tensor, streams: Streams) -> list[np.ndarray]:
         """[X, Y, Z] scans in [-1, 1] of what is known, whose own voxels are ``masks`` [B, 1, X, Y, Z]."""
-        known, masks = self._asked(known, len(masks)), known.counted(masks)
-        solver = self._solver()
+        known = self._asked(known, len(masks))
+        return self._run(streams, known, self._out_of_noise(known, masks, self._solver()))
+
+    def _out_of_noise(self, known: Known, masks: Tensor, solver: Callable[[Known], Solver]) -> Solve:
+        masks = known.counted(masks)
 
         def solve(rows: Tensor, streams: Streams, known: Known) -> tuple[Space, Tensor]:
             space = self.model.first_stage.space(masks[rows].to(self.model.device))
             like = torch.empty(space.shape, device=self.model.device)
             return space, solver(known).sample(space, like, streams, known)
 
-        return self._run(streams, known, solve)
+        return solve
 
     def vary(self, volumes: Sequence[Volume], strength: float) -> list[Volume]:
         """VolumeDiffusion.vary."""
@@ -225,21 +245,32 @@ class Generator(Sampling):
         return Streams(self.seed, torch.arange(count))
 
     def _asked(self, known: Known, count: int) -> Known:
-        """With the covariates that are asked for; a model that knows some is told that nothing is asked."""
+        """Of all scans, with what is asked for."""
+        return self._asking(count)(known, torch.arange(count))
+
+    def _asking(self, count: int) -> Asking:
+        """How scans are told what is asked for; a model that knows covariates is told that nothing is asked."""
         if not self.covariates and self.tokens is None and self.guidance != 1:
             raise InputError(
                 f"guidance = {self.guidance} needs something to guide to: ask for covariates, or give tokens"
             )
+        numbers, sequences = None, None
         if self.tokens is not None:
-            sequences = [self.tokens] * count if isinstance(self.tokens, np.ndarray) else self.tokens
-            if len(sequences) != count:
-                raise InputError(f"tokens has {len(sequences)} sequences for {count} scans: give one for each")
-            values, there = padded(sequences)
-            known = known.told(self.model.checked_tokens(values), there)
-        if not self.covariates and self.model.covariates is None:
-            return known
-        asked = self.model.known_covariates()
-        return known.asked(asked.encode(asked.asked(count, self.covariates or {}).to(self.model.device)))
+            every = [self.tokens] if isinstance(self.tokens, np.ndarray) else self.tokens
+            if every is self.tokens and len(every) != count:
+                raise InputError(f"tokens has {len(every)} sequences for {count} scans: give one for each")
+            values, there = padded(every)
+            sequences = self.model.checked_tokens(values).expand(count, -1, -1), there.expand(count, -1)
+        if self.covariates or self.model.covariates is not None:
+            asked = self.model.known_covariates()
+            numbers = asked.encode(asked.asked(count, self.covariates or {}).to(self.model.device))
+
+        def told(known: Known, places: Tensor) -> Known:
+            if sequences is not None:
+                known = known.told(*(one[places] for one in sequences))
+            return known if numbers is None else known.asked(numbers[places.to(numbers.device)])
+
+        return told
 
     def _solver(self, strength: float = 1.0) -> Callable[[Known], Solver]:
         """The solver, given what is known of a batch: guidance compares it with the same and nothing asked."""
@@ -257,16 +288,21 @@ class Generator(Sampling):
         guided(None)  # a wrong name is told before anything is computed
         return guided
 
-    @torch.no_grad()
     def _run(self, streams: Streams, known: Known, solve: Solve) -> list[np.ndarray]:
         """Scans [X, Y, Z], one for each stream, batch by batch."""
         found: list[np.ndarray] = []
         for rows in torch.arange(len(streams)).split(self.batch_size):
-            part = known.take(rows).to(self.model.device)
-            space, x_hat = solve(rows, streams.take(rows), part)
-            found.extend(self.model.scans(x_hat, space, part)[:, 0].cpu().numpy())
+            found.extend(self._batch(rows, streams, known, solve))
             if self.progress is not None:
                 self.progress(len(found))
+        return found
+
+    @torch.no_grad()
+    def _batch(self, rows: Tensor, streams: Streams, known: Known, solve: Solve) -> np.ndarray:
+        """Scans [B, X, Y, Z] of some of the streams."""
+        part = known.take(rows).to(self.model.device)
+        space, x_hat = solve(rows, streams.take(rows), part)
+        found: np.ndarray = self.model.scans(x_hat, space, part)[:, 0].cpu().numpy()
         return found
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
+GROUPS = 8
+"""Of a group normalisation, where they divide the channels."""
 
 
 class Conv3d(nn.Conv3d):
@@ -24,7 +26,7 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def __init__(self, channels: int, affine: bool = True) -> None:
-        super().__init__(math.gcd(channels, 8), channels, affine=affine)
+        super().__init__(math.gcd(channels, GROUPS), channels, affine=affine)
 
     def forward(self, h: Tensor) -> Tensor:
         return super().forward(h).contiguous(memory_format=torch.channels_last_3d)

@@ -1,49 +1,31 @@
-"""The order of the training scans, and a loader that can be taken up in the middle of an epoch."""
+"""The order in which scans are served."""
 
-from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
-from torch.utils.data import DataLoader, DistributedSampler
+import torch
 
-from medmol_diffusion.mri.batch import VolumeBatch
+from medmol_diffusion.training.loader import DealtBatches
 
 
-class EpochSampler(DistributedSampler):
-    """Shuffles by seed + epoch, shares out among ranks, and yields (epoch, index), so that workers know the epoch.
+class ScanBatches(DealtBatches):
+    """Batches of ``batch_size`` scans for each rank, as places in a VolumeSet.
 
-    Lightning calls `set_epoch`, after a resume too. The first ``skip`` scans of this rank are left out.
+    With shuffle in an order drawn from seed + epoch, as (epoch, place), so that workers know the epoch; what does not
+    fill a batch is left out of that epoch, unless there is not even one. Without, in their order, all of them.
     """
 
-    skip = 0
+    def __init__(
+        self, count: int, batch_size: int, shuffle: bool = False, seed: int = 0, rank: int = 0, ranks: int = 1
+    ) -> None:
+        super().__init__(rank, ranks)
+        self.count, self.size, self.shuffle, self.seed = count, batch_size * ranks, shuffle, seed
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((self.epoch, int(index)) for index in islice(super().__iter__(), self.skip, None))
+    def __len__(self) -> int:
+        return max(1, self.count // self.size) if self.shuffle else -(-self.count // self.size)
 
-
-class ResumableScans(DataLoader):
-    """A DataLoader over an EpochSampler that Lightning can stop and take up again in the middle of an epoch: without a
-    state of its own, a resumed run would begin the epoch anew."""
-
-    sampler: EpochSampler
-    batch_size: int
-    _served = 0
-    _next: dict[str, int] | None = None
-
-    def __iter__(self) -> Iterator[VolumeBatch]:  # type: ignore[override]
-        self._served = self.sampler.skip = 0
-        if self._next is not None:
-            epoch, served = self._next["epoch"], self._next["served"]
-            if served >= len(self):  # a checkpoint of the end of an epoch
-                epoch, served = epoch + 1, 0
-            self.sampler.set_epoch(epoch)
-            self._served, self.sampler.skip, self._next = served, served * self.batch_size, None
-        for batch in super().__iter__():
-            self._served += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.sampler.epoch, "served": self._served}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._next = dict(state)
+    def batches(self) -> list[list[Any]]:
+        starts = range(0, len(self) * self.size, self.size)
+        if not self.shuffle:
+            return [list(range(start, min(start + self.size, self.count))) for start in starts]
+        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
+        return [[(self.epoch, place) for place in order[start : start + self.size]] for start in starts]

@@ -31,11 +31,13 @@ from medmol_diffusion.mri.generation import Generator, VolumeOptions
 from medmol_diffusion.mri.known import Known
 from medmol_diffusion.mri.network import VolumeNetwork
 from medmol_diffusion.mri.tasks.task import Task
+from medmol_diffusion.mri.tasks.translation import Translation
 from medmol_diffusion.mri.transforms import UPPER, Grid
 from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.mri.windows import Windows
 from medmol_diffusion.training.model import DiffusionModel, Observed
+from medmol_diffusion.training.sampling import Part, Wanted, everything, in_order
 
 if TYPE_CHECKING:
     from medmol_diffusion.mri.data import VolumeData, VolumeSet
@@ -130,6 +132,7 @@ class VolumeDiffusion(DiffusionModel):
             ):
                 if has != needs:
                     raise InputError(f"the network has {name} {has}: set it to {needs} for this model")
+            network.check_size([size // factor for size in (shape if window is None else window)])
         self.network = VolumeNetwork(network, first_stage, images, windows, positions)
         self.token_dim = network.token_dim if isinstance(network, UNet3D) else 0
         self.condition_dropout = condition_dropout
@@ -150,6 +153,10 @@ class VolumeDiffusion(DiffusionModel):
     def denoiser(self) -> NetworkDenoiser:
         """The network, its output read as the first stage says."""
         return NetworkDenoiser(self.network, self.first_stage.parameterization())
+
+    @property
+    def reads_beside(self) -> bool:
+        return isinstance(self.task, Translation)
 
     @property
     def questions(self) -> tuple[str, ...]:
@@ -352,7 +359,16 @@ class VolumeDiffusion(DiffusionModel):
             InputError: count is below 1, an unknown sampler or spacing, a spacing that the schedule does not have, a
                 covariate that the model does not know, guidance to nothing, or a model of a task.
         """
-        return Generator(self, **how).sample(count)
+        return list(self.stream(count, **how))
+
+    def stream(self, count: int, **how: Unpack[VolumeOptions]) -> Iterator[Volume]:
+        """The scans of ``sample``, which see, one after the other: however many, no more than a batch is held."""
+        return in_order(self.parts(count, **how))
+
+    def parts(self, count: int, wanted: Wanted = everything, **how: Unpack[VolumeOptions]) -> Iterator[Part[Volume]]:
+        """The scans of ``sample``, which see, in the batches they are made in; ``wanted`` shares those out, or leaves
+        out what is there already."""
+        return Generator(self, **how).parts(count, wanted)
 
     def vary(
         self,

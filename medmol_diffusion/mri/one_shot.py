@@ -1,7 +1,7 @@
 """Models that make a scan in one pass of a network: what the autoencoder and the GAN share."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from medmol_diffusion.mri.extents import EXTENTS, drawn_extents, on_grid, traini
 from medmol_diffusion.mri.transforms import Grid
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.training.adversarial import AdversarialModel
+from medmol_diffusion.training.sampling import Part, Wanted, batches, everything, in_order
 
 if TYPE_CHECKING:
     from medmol_diffusion.mri.data import VolumeData
@@ -83,7 +84,6 @@ class OneShot(AdversarialModel):
                 "give data.shape and model.model.shape the same sizes"
             )
 
-    @torch.no_grad()
     def sample(
         self, count: int, seed: int = 0, batch_size: int = 4, progress: Callable[[int], None] | None = None
     ) -> list[Volume]:
@@ -98,18 +98,45 @@ class OneShot(AdversarialModel):
         Raises:
             InputError: count is below 1.
         """
+        return list(self.stream(count, seed, batch_size, progress))
+
+    def stream(
+        self, count: int, seed: int = 0, batch_size: int = 4, progress: Callable[[int], None] | None = None
+    ) -> Iterator[Volume]:
+        """The scans of ``sample``, which see, one after the other: however many, no more than a batch is held."""
+        return in_order(self.parts(count, seed, batch_size, progress))
+
+    def parts(
+        self,
+        count: int,
+        seed: int = 0,
+        batch_size: int = 4,
+        progress: Callable[[int], None] | None = None,
+        wanted: Wanted = everything,
+    ) -> Iterator[Part[Volume]]:
+        """The scans of ``sample``, which see, in the batches they are made in; ``wanted`` shares those out, or leaves
+        out what is there already."""
         if count < 1:
             raise InputError(f"count is how many scans to generate: at least 1, not {count}")
-        streams = Streams(seed, torch.arange(count))
-        extents = drawn_extents(self.extents, streams)
-        found: list[Volume] = []
-        for rows in torch.arange(count).split(batch_size):
-            part, size = streams.take(rows), torch.Size(self.noise_shape).numel()
-            noise = torch.cat(part.normals([size] * len(rows), 1, torch.float32)).view(-1, *self.noise_shape)
-            for scan in self.make(noise.to(self.device)).clamp(-1, 1)[:, 0].cpu().numpy():
-                place = len(found)
-                note = {"seed": str(seed), "index": str(place)}
-                found.append(on_grid(self.grid, scan, note).crop_or_pad(extents[place]))
+        return self._parts(count, seed, batch_size, progress, wanted)
+
+    @torch.no_grad()
+    def _parts(
+        self, count: int, seed: int, batch_size: int, progress: Callable[[int], None] | None, wanted: Wanted
+    ) -> Iterator[Part[Volume]]:
+        done = 0
+        for number, places in enumerate(batches(count, batch_size)):
+            if not wanted(number):
+                continue
+            streams, size = Streams(seed, places), torch.Size(self.noise_shape).numel()
+            extents = drawn_extents(self.extents, streams)
+            noise = torch.cat(streams.normals([size] * len(places), 1, torch.float32)).view(-1, *self.noise_shape)
+            made = self.make(noise.to(self.device)).clamp(-1, 1)[:, 0].cpu().numpy()
+            scans = [
+                on_grid(self.grid, scan, {"seed": str(seed), "index": str(place)}).crop_or_pad(extent)
+                for scan, place, extent in zip(made, places.tolist(), extents, strict=True)
+            ]
+            done += len(scans)
+            yield Part(number, places.tolist(), scans)
             if progress is not None:
-                progress(len(found))
-        return found
+                progress(done)

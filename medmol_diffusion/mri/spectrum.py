@@ -105,11 +105,11 @@ def _bases(side: Tensor) -> Tensor:
     out = torch.zeros(*side.shape, side.shape[1])
     for matrix, counted in zip(out, side.cpu(), strict=True):
         n = int(counted.sum())
-        matrix[:n, counted] = _cosines(n)
+        matrix[:n, counted] = _cosines(n).to(out)
     return out.to(side.device)
 
 
 @lru_cache(maxsize=1024)
 def _cosines(n: int) -> Tensor:
-    """[n, n] rows of the orthonormal DCT-II."""
-    return torch.from_numpy(dct(torch.eye(n, dtype=torch.float64).numpy(), axis=0, norm="ortho")).float()
+    """[n, n] rows of the orthonormal DCT-II, float64."""
+    return torch.from_numpy(dct(torch.eye(n, dtype=torch.float64).numpy(), axis=0, norm="ortho"))

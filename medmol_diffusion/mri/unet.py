@@ -1,5 +1,7 @@
 """The 3-D U-Net that denoises: one block class, one skip a level, and the memory layout that convolutions like."""
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -10,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.attention import Tokens
 from medmol_diffusion.mri.block import Block
-from medmol_diffusion.mri.layer import Conv3d, GroupNorm, without_autocast, zero
+from medmol_diffusion.mri.layer import GROUPS, Conv3d, GroupNorm, without_autocast, zero
 from medmol_diffusion.mri.noise_embedding import NoiseEmbedding
 
 
@@ -83,7 +85,7 @@ class UNet3D(nn.Module):
             )
         self.multiple = 2 ** (levels - 1)
         self.embedding_dim, self.token_dim, self.checkpointing = embedding_dim, token_dim, checkpointing
-        self.channels_in, self.channels_out = channels_in, channels_out
+        self.channels_in, self.channels_out, self.coarsest = channels_in, channels_out, channels[-1]
 
         width = 4 * max(channels[0], 32)
         self.noise = NoiseEmbedding(width)
@@ -103,6 +105,16 @@ class UNet3D(nn.Module):
         self.up = nn.ModuleList(stage(level, blocks) for level in range(len(pairs)))
         self.norm = GroupNorm(channels[0])
         self.head = zero(_end(channels[0], channels_out, wide=channels_out >= channels[0]))
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Raises InputError for inputs of so many voxels along each axis whose coarsest level is one voxel with one
+        channel a group: a value that is normalised by itself is always zero."""
+        if max(size) <= self.multiple and self.coarsest == math.gcd(self.coarsest, GROUPS):
+            raise InputError(
+                f"UNet3D makes a single voxel of {list(size)} at its coarsest level, where each of {self.coarsest} "
+                f"channels is normalised by itself and comes out as zero: give fewer levels, or {2 * GROUPS} channels "
+                "there"
+            )
 
     def forward(
         self,

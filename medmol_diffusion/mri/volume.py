@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +14,9 @@ from nibabel import orientations as axes
 from scipy.ndimage import affine_transform, gaussian_filter1d
 
 from medmol_diffusion.errors import InputError
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,30 @@ class Volume:
         from medmol_diffusion.mri.formats.files import read_scan
 
         return read_scan(Path(path), frame, series, constant)
+
+    @classmethod
+    def from_metatensor(cls, tensor: MetaTensor) -> Volume:
+        """A MONAI image: (X, Y, Z), or one channel of it first. Its affine is ours, from voxel indices to millimetres
+        in RAS+; one whose metadata say LPS, as ITK has it, is turned round. The name of its file is kept.
+
+        Raises:
+            InputError: it has several channels, or no three axes.
+        """
+        shape = tuple(tensor.shape)
+        if len(shape) != 3 and not (len(shape) == 4 and shape[0] == 1):
+            raise InputError(f"a scan is (X, Y, Z) or (1, X, Y, Z), not {shape}: choose one channel, one of the batch")
+        to_ras = np.diag([-1.0, -1.0, 1.0, 1.0] if tensor.meta.get("space") == "LPS" else [1.0] * 4)
+        name = tensor.meta.get("filename_or_obj")
+        data = tensor.detach().cpu().as_tensor().reshape(shape[-3:]).float().numpy()
+        return cls(data, to_ras @ tensor.affine.cpu().double().numpy(), {"source": str(name)} if name else {})
+
+    def to_metatensor(self) -> MetaTensor:
+        """The same as a MONAI image, (1, X, Y, Z), float32, its affine float64 in RAS+: for MONAI's transforms."""
+        import torch
+        from monai.data import MetaTensor
+
+        meta = {"space": "RAS", "original_channel_dim": float("nan"), **self.provenance}
+        return MetaTensor(torch.from_numpy(self.data.copy())[None], torch.from_numpy(self.affine.copy()), meta)
 
     def to_nifti(self, dtype: type = np.float32) -> Any:
         """The same as a nibabel Nifti1Image: millimetres, sform and qform set, values rounded for integer types."""

@@ -22,7 +22,8 @@ from rich.table import Table
 from medmol_diffusion.molecules import cache
 from medmol_diffusion.molecules.dataset import MoleculeDataset
 from medmol_diffusion.molecules.flat import FlatMolecules, centred, running
-from medmol_diffusion.molecules.sampler import ResumableLoader, SizeBucketSampler
+from medmol_diffusion.molecules.sampler import SizeBucketSampler
+from medmol_diffusion.training.loader import ResumableLoader
 
 CHUNK = 4096
 
@@ -58,7 +59,9 @@ def build(folder: Path, count: int, atoms: int) -> str:
 def epoch(folder: Path, workers: int) -> str:
     data = MoleculeDataset(cache.read(folder), None, "file", ("energy",))
     budget = int(64 * (data.num_atoms.astype(float) ** 2).mean())
-    seen = sum(len(batch) for batch in ResumableLoader(data, SizeBucketSampler(data.num_atoms, budget), workers))
+    batches = SizeBucketSampler(data.num_atoms, budget)
+    loader = ResumableLoader(data, batches, num_workers=workers, collate_fn=lambda batch: batch)
+    seen = sum(len(batch) for batch in loader)
     if seen != len(data):
         raise RuntimeError(f"an epoch gave {seen} of {len(data)} conformers")
     return f"{seen} conformers"

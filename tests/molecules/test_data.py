@@ -57,7 +57,7 @@ def test_seed_and_epoch_decide_the_batches():
 
 
 def test_ranks_share_an_epoch():
-    shares = [list(SizeBucketSampler(SIZES, 2000, rank=rank, num_replicas=3)) for rank in range(3)]
+    shares = [list(SizeBucketSampler(SIZES, 2000, rank=rank, ranks=3)) for rank in range(3)]
     assert len({len(share) for share in shares}) == 1
     assert {row for share in shares for batch in share for row in batch} == set(range(len(SIZES)))
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.mri import HaarStage, VolumeDiffusion
 from medmol_diffusion.mri.unet import UNet3D
 
 
@@ -117,6 +118,18 @@ def test_bad_arguments_are_named() -> None:
         awake()(noise(1, 2, 4, 4, 4), torch.zeros(1).double(), None, noise(1, 2, 3))
     with pytest.raises(InputError, match="embedding_dim = 0"):
         awake()(noise(1, 2, 4, 4, 4), torch.zeros(1).double(), noise(1, 4))
+
+
+def test_a_single_voxel_is_not_normalised_by_itself() -> None:
+    """At one voxel of 8 channels in 8 groups every norm would answer zero, or fail: refused where the size is known."""
+    with pytest.raises(InputError, match=r"single voxel of \[2, 2, 2\] .* 8 channels .* 16 channels there"):
+        VolumeDiffusion([4, 4, 4], HaarStage(1), network=UNet3D(16, 16, [8, 8], 1))
+    with pytest.raises(InputError, match="single voxel"):
+        VolumeDiffusion([8, 8, 8], HaarStage(1), network=UNet3D(19, 16, [8, 4], 1), window=[4, 4, 4])
+    for shape, channels in (([4, 4, 4], [8, 16]), ([4, 4, 6], [8, 8]), ([4, 4, 4], [8])):
+        network = VolumeDiffusion(shape, HaarStage(1), network=UNet3D(16, 16, channels, 1)).network.network
+        size = [side // 2 for side in shape]
+        assert network(noise(1, 16, *size).float(), torch.zeros(1)).shape == (1, 16, *size)
 
 
 def test_the_training_path_needs_neither_monai_nor_einops() -> None:

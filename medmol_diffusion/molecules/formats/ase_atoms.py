@@ -40,7 +40,7 @@ def to_ase(molecule: Molecule) -> "Atoms":
     try:
         from ase import Atoms
     except ImportError as error:
-        raise InputError("to_ase needs ASE: pip install ase.") from error
+        raise InputError("to_ase needs ASE: pip install 'medmol_diffusion[ase]'.") from error
     atoms = Atoms(molecule.atomic_numbers, molecule.positions, info={"name": molecule.name, **molecule.properties})
     if molecule.formal_charges is not None:
         atoms.set_array(CHARGES, molecule.formal_charges)

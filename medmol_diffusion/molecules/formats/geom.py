@@ -45,7 +45,7 @@ def msgpack_records(path: Path, conformers: int) -> Iterator[Record]:
     try:
         import msgpack
     except ImportError as error:
-        raise InputError(f"Reading {path} needs the package msgpack: pip install msgpack.") from error
+        raise InputError(f"Reading {path} needs the package msgpack: pip install 'medmol_diffusion[geom]'.") from error
     with path.open("rb") as file:
         stream = msgpack.Unpacker(file, max_buffer_size=2**31 - 1)
         while True:

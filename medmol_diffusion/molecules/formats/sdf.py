@@ -53,15 +53,17 @@ def write_sdf(molecules: Iterable[Molecule], path: str | Path) -> None:
     element of so many bonds: N of 4 and O of 3 are +1, O of 1 and B of 4 are -1, all others 0. These charges are
     a reading of the geometry, nothing that the model said; they need not add up to the charge of a real molecule.
     """
-    _write((molecule.to_sdf() for molecule in molecules), Path(path))
+    write_texts((molecule.to_sdf() for molecule in molecules), path)
 
 
 def write_xyz(molecules: Iterable[Molecule], path: str | Path) -> None:
     """Write all molecules to one xyz file, a frame each, which appears whole or not at all; packed for .gz."""
-    _write((molecule.to_xyz() for molecule in molecules), Path(path))
+    write_texts((molecule.to_xyz() for molecule in molecules), path)
 
 
-def _write(texts: Iterable[str], path: Path) -> None:
+def write_texts(texts: Iterable[str], path: str | Path) -> None:
+    """Write the records of molecules, one after the other, to a file that appears whole or not at all."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary, temporary.open("wb") as file:
         # of a gzip file no name and no time: the same molecules are the same bytes

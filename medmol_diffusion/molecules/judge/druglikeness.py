@@ -9,7 +9,7 @@ import numpy as np
 
 from medmol_diffusion.judging.cells import number
 from medmol_diffusion.judging.wasserstein import wasserstein
-from medmol_diffusion.molecules.judge.pool import each
+from medmol_diffusion.molecules.judge.pool import Results, each
 from medmol_diffusion.molecules.judge.strain import Figure, figure
 from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.molecules.properties import compute, known
@@ -40,9 +40,10 @@ def property_columns(
     names: Sequence[str] = NAMES,
     workers: int = 1,
     progress: Callable[[int], None] = lambda done: None,
+    kept: Results[dict[str, float]] | None = None,
 ) -> dict[str, np.ndarray]:
     """A column of every property for a set of molecules; NaN where it cannot be computed."""
-    rows = each(partial(compute, names=names), molecules, workers, progress)
+    rows = each(partial(compute, names=names), molecules, workers, progress, kept)
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.judging.bootstrap import Bootstrap
 from medmol_diffusion.judging.cells import interval, number
-from medmol_diffusion.molecules.judge.pool import each
+from medmol_diffusion.molecules.judge.pool import Results, each
 from medmol_diffusion.molecules.molecule import Molecule
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def pose_scores(
     seed: int = 0,
     workers: int = 1,
     progress: Callable[[int], None] = lambda done: None,
+    kept: Results[dict[str, bool]] | None = None,
 ) -> list[PassRate]:
     """The share that passes every check, and each of them; bonds are the stored ones, or else those of rule 1.
 
@@ -93,7 +94,7 @@ def pose_scores(
     """
     if not molecules:
         raise InputError("There are no molecules for PoseBusters.")
-    found = each(bust, molecules, workers, progress)
+    found = each(bust, molecules, workers, progress, kept)
     names = list(found[0])
     passed = np.array([[row[name] for name in names] for row in found], dtype=np.float64)
     columns = {"all checks": passed.all(axis=1).astype(np.float64), **dict(zip(names, passed.T, strict=True))}

@@ -8,22 +8,25 @@ import numpy as np
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.judging.cells import NONE, interval, number
+from medmol_diffusion.judging.kept import NOTHING, Kept
 from medmol_diffusion.judging.table import ScoreTable, Stage
 from medmol_diffusion.molecules.hydrogens import missing_hydrogens
 from medmol_diffusion.molecules.judge.distributions import distances
 from medmol_diffusion.molecules.judge.diversity import distance_to_nearest, fingerprints, internal_diversity
 from medmol_diffusion.molecules.judge.druglikeness import property_columns, property_scores
+from medmol_diffusion.molecules.judge.judged import Judged
+from medmol_diffusion.molecules.judge.pool import Results
 from medmol_diffusion.molecules.judge.poses import pose_scores
 from medmol_diffusion.molecules.judge.strain import STEPS, strain_scores
 from medmol_diffusion.molecules.judge.verdict import Protocol
-from medmol_diffusion.molecules.metrics import Score, score_molecules, smiles_of
+from medmol_diffusion.molecules.metrics import MoleculeScores, Score, score_molecules, scores_of, smiles_of
 from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.plural import counted
 
 LIMIT = 200
 """How many molecules, drawn at random, the slow measures look at unless told: strain and PoseBusters."""
-REFERENCE_LIMIT = 10_000
-"""How many of the reference, drawn at random, everything but novelty looks at."""
+MOST = 10_000
+"""How many molecules of a file, drawn at random, everything but the rules looks at; of the reference too."""
 POOL_PAYS = 100_000
 """Molecules from which on the rules are worth a second process, see verdict.verdicts."""
 RULES = {
@@ -56,13 +59,27 @@ def rules_table(
     molecules: Sequence[Molecule], reference: Sequence[Molecule] | None, protocol: Protocol, seed: int, workers: int = 1
 ) -> ScoreTable:
     """Stability, validity, connectivity, uniqueness, novelty; warns of molecules without hydrogens."""
-    for name, given in (("", molecules), ("The reference: ", reference or ())):
-        if said := missing_hydrogens(given):
-            warnings.warn(f"{name}{said}.", stacklevel=2)
+    _warn_of_hydrogens(missing_hydrogens(molecules), missing_hydrogens(reference or ()))
     if len(molecules) + len(reference or ()) < POOL_PAYS:
         workers = 1
     smiles = None if reference is None else smiles_of(reference, protocol, workers)
-    scores = score_molecules(molecules, smiles, seed=seed, protocol=protocol, workers=workers)
+    return _rules(score_molecules(molecules, smiles, seed=seed, protocol=protocol, workers=workers), protocol)
+
+
+def judged_table(ours: Judged, theirs: Judged | None, protocol: Protocol, seed: int) -> ScoreTable:
+    """The same table of files that were judged in a stream."""
+    _warn_of_hydrogens(ours.missing_hydrogens(), None if theirs is None else theirs.missing_hydrogens())
+    known = None if theirs is None else theirs.identities(protocol)
+    return _rules(scores_of(ours.tables[protocol], protocol, known, seed=seed), protocol)
+
+
+def _warn_of_hydrogens(ours: str | None, theirs: str | None) -> None:
+    for name, said in (("", ours), ("The reference: ", theirs)):
+        if said:
+            warnings.warn(f"{name}{said}.", stacklevel=3)
+
+
+def _rules(scores: MoleculeScores, protocol: Protocol) -> ScoreTable:
     return ScoreTable(
         "rules",
         f"Rules ({RULES[protocol]})",
@@ -83,14 +100,32 @@ def full_tables(
     limit: int = LIMIT,
     seed: int = 0,
     workers: int = 1,
+    total: int | None = None,
+    kept: Kept = NOTHING,
+    kept_reference: Kept = NOTHING,
 ) -> list[ScoreTable]:
-    """Every table but the rules', by one protocol. Raises InputError for molecules that the protocol cannot judge."""
+    """Every table but the rules', by one protocol.
+
+    Args:
+        molecules, reference: all of a set, or those that were drawn of ``total``.
+        protocol: that they are judged by.
+        stage: makes the bar of what takes long.
+        limit: how many strain and PoseBusters look at.
+        seed: of what is drawn.
+        workers: processes.
+        total: how many molecules there are of which these were drawn.
+        kept, kept_reference: the results that belong to the files they are of.
+
+    Raises:
+        InputError: molecules that the protocol cannot judge.
+    """
     ours = as_judged(molecules, protocol)
-    theirs = None if reference is None else drawn(as_judged(reference, protocol), REFERENCE_LIMIT, seed)
+    theirs = None if reference is None else drawn(as_judged(reference, protocol), MOST, seed)
     some = drawn(ours, limit, seed)
-    part = f"{len(some)} of {counted(len(ours), 'molecule')}" + (
-        f", drawn at random (seed {seed})" if len(some) < len(ours) else ""
-    )
+    total = total or len(ours)
+    part = _part(len(some), total, seed)
+    partly = f" Of {_part(len(ours), total, seed)}." if len(ours) < total else ""
+    name = f"{protocol}-{seed}-{len(ours)}"
     by = f"protocol {protocol}"
     tables = []
     if theirs is not None:
@@ -103,33 +138,36 @@ def full_tables(
                 "Wasserstein-1: by how much the values must move, on average, to become the reference's. By type, "
                 "weighted as the reference has them; dihedrals on the circle; for atom types the share of atoms that "
                 "must change element. The floor is what real molecules score against the rest of their set: noise. "
-                f"Against {counted(len(theirs), 'molecule')} of the reference.",
+                f"Against {counted(len(theirs), 'molecule')} of the reference.{partly}",
                 ("quantity", "W1", "95 % interval", "floor", "all types in one heap", "types covered", "n"),
                 [one.row() for one in found],
                 [one.to_dict() for one in found],
             )
         )
     with stage("properties", len(ours)) as reach:
-        columns = property_columns(ours, workers=workers, progress=reach)
+        results = Results[dict[str, float]](kept, f"properties-{name}")
+        columns = property_columns(ours, workers=workers, progress=reach, kept=results)
     real = None
     if theirs is not None:
         with stage("properties of the reference", len(theirs)) as reach:
-            real = property_columns(theirs, workers=workers, progress=reach)
+            results = Results(kept_reference, f"properties-{protocol}-{seed}-{len(theirs)}")
+            real = property_columns(theirs, workers=workers, progress=reach, kept=results)
     properties = property_scores(columns, real, seed)
     tables.append(
         ScoreTable(
             "properties",
             f"Drug-likeness and composition ({by})",
             "QED: 0 to 1, higher is more like an oral drug. SA: 1 easy to make, 10 hard. logP: fat over water. TPSA: "
-            "polar surface. Over the valid molecules in one piece; W1 in the property's own unit.",
+            f"polar surface. Over the valid molecules in one piece; W1 in the property's own unit.{partly}",
             ("property", "mean", "95 % interval", "median", "mean of the reference", "W1", "n"),
             [one.row() for one in properties] or [("no valid molecule in one piece", *[NONE] * 5, "0")],
             [one.to_dict() for one in properties],
         )
     )
-    tables.append(_diversity(ours, theirs, by, stage, seed))
+    tables.append(_diversity(ours, theirs, by, stage, seed, partly))
     with stage("strain (MMFF94)", len(some)) as reach:
-        strain = strain_scores(some, seed=seed, workers=workers, progress=reach)
+        named = f"strain-{name}-{len(some)}"
+        strain = strain_scores(some, seed=seed, workers=workers, progress=reach, kept=kept, name=named)
     tables.append(
         ScoreTable(
             "strain",
@@ -142,7 +180,8 @@ def full_tables(
         )
     )
     with stage("PoseBusters", len(some)) as reach:
-        poses = pose_scores(some, seed, workers, reach)
+        checked = Results[dict[str, bool]](kept, f"poses-{name}-{len(some)}")
+        poses = pose_scores(some, seed, workers, reach, checked)
     tables.append(
         ScoreTable(
             "posebusters",
@@ -157,6 +196,10 @@ def full_tables(
     return tables
 
 
+def _part(some: int, total: int, seed: int) -> str:
+    return f"{some} of {counted(total, 'molecule')}" + (f", drawn at random (seed {seed})" if some < total else "")
+
+
 def drawn(molecules: Sequence[Molecule], limit: int, seed: int) -> list[Molecule]:
     """At most limit of the molecules, drawn at random, in their order."""
     if len(molecules) <= limit:
@@ -166,7 +209,7 @@ def drawn(molecules: Sequence[Molecule], limit: int, seed: int) -> list[Molecule
 
 
 def _diversity(
-    ours: Sequence[Molecule], theirs: Sequence[Molecule] | None, by: str, stage: Stage, seed: int
+    ours: Sequence[Molecule], theirs: Sequence[Molecule] | None, by: str, stage: Stage, seed: int, partly: str
 ) -> ScoreTable:
     prints = fingerprints(ours)
     found = {"among each other": internal_diversity(prints, seed=seed)}
@@ -177,7 +220,7 @@ def _diversity(
         "diversity",
         f"Diversity ({by})",
         "Mean of 1 - Tanimoto of Morgan fingerprints (radius 2, 2048 bits): 0 all alike, 1 nothing in common. "
-        "Over the valid molecules; among each other takes two, the nearest a valid one in the reference.",
+        f"Over the valid molecules; among each other takes two, the nearest a valid one in the reference.{partly}",
         ("distance", "mean", "95 % interval", "n"),
         [_distance(name, score, len(prints)) for name, score in found.items()],
         {name: vars(score) for name, score in found.items() if score is not None},

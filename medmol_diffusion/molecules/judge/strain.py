@@ -14,8 +14,9 @@ import numpy as np
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.judging.bootstrap import Bootstrap
 from medmol_diffusion.judging.cells import interval, number
+from medmol_diffusion.judging.kept import NOTHING, Kept
 from medmol_diffusion.molecules import chemistry
-from medmol_diffusion.molecules.judge.pool import each
+from medmol_diffusion.molecules.judge.pool import Results, each
 from medmol_diffusion.molecules.molecule import Molecule
 
 STEPS = 1000
@@ -142,11 +143,15 @@ def strain_scores(
     seed: int = 0,
     workers: int = 1,
     progress: Callable[[int], None] = lambda done: None,
+    kept: Kept = NOTHING,
+    name: str = "strain",
 ) -> StrainScores:
-    """Relax every molecule and say what it took. Raises InputError for no molecules."""
+    """Relax every molecule and say what it took; ``name`` stands for what decides which they are, where their results
+    are kept. Raises InputError for no molecules."""
     if not molecules:
         raise InputError("There are no molecules to relax.")
-    found = each(partial(relax, steps=steps), molecules, workers, progress)
+    results: Results[Relaxation | str] = Results(kept, name, _plain, _relaxation)
+    found = each(partial(relax, steps=steps), molecules, workers, progress, results)
     done = [one for one in found if isinstance(one, Relaxation)]
     names = {
         "strain": ("energy before - after", "kcal/mol"),
@@ -164,6 +169,14 @@ def strain_scores(
         found.count("unsound"),
         columns,
     )
+
+
+def _plain(found: Relaxation | str) -> dict[str, float] | str:
+    return found if isinstance(found, str) else asdict(found)
+
+
+def _relaxation(plain: dict[str, Any] | str) -> Relaxation | str:
+    return plain if isinstance(plain, str) else Relaxation(**plain)
 
 
 def figure(name: str, unit: str, column: np.ndarray, seed: int = 0, draws: int = 500) -> Figure:

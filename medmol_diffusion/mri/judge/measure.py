@@ -11,10 +11,12 @@ from medmol_diffusion.mri.judge.memorisation import thumbnail
 from medmol_diffusion.mri.judge.power import power_spectrum
 from medmol_diffusion.mri.judge.scans import JudgedGrid, ScanFolder
 from medmol_diffusion.mri.judge.tissue import class_volumes, intensity_counts
-from medmol_diffusion.mri.transforms import foreground_mask, from_bins, to_bins
+from medmol_diffusion.mri.transforms import Prepared, foreground_mask, from_bins, to_bins
 
 PAIR_VOXELS = 2.5e8
 """What MS-SSIM of pairs may cost: pairs times voxels."""
+COLUMNS = ("features", "thumbnail", "histogram", "volumes", "spectrum")
+"""What is measured of each scan, the last three where anatomy is asked for."""
 MOST_KEPT = 45
 """Whole scans kept of a folder at most: 990 pairs."""
 
@@ -90,23 +92,38 @@ def measure(
     count = min(len(folder), kept_scans(int(np.prod(grid.shape))))
     places = np.random.default_rng(seed).choice(len(folder), count, replace=False)
     kept = np.empty((count, *grid.shape), dtype=np.uint8)
-    names, features, thumbnails = [], [], []
-    histograms, volumes, spectra = [], [], []
     voxel = float(np.prod(judged.spacing))
-    for place, (file, prepared) in enumerate(folder.prepared(grid, reach)):
+
+    def measures(place: int, prepared: Prepared) -> dict[str, np.ndarray]:
         data = prepared.volume.data
-        names.append(str(file.relative_to(folder.path)))
-        features.append(extractor(torch.from_numpy(data)[None])[0].double().numpy())
-        thumbnails.append(thumbnail(data))
-        kept[places == place] = to_bins(data)
+        found = {
+            "features": extractor(torch.from_numpy(data)[None])[0].double().numpy(),
+            "thumbnail": thumbnail(data),
+        }
+        if place in places:
+            found["scan"] = to_bins(data)
         if anatomy:
             mask = foreground_mask(data)
             counts = intensity_counts(data, mask)
-            histograms.append(counts / counts.sum())
-            volumes.append(class_volumes(data, mask, voxel))
-            spectra.append(power_spectrum(data))
-    found = Anatomy(np.array(histograms), np.array(volumes), np.array(spectra)) if anatomy else None
-    return Measured(tuple(names), np.array(features), np.array(thumbnails), kept, places, found)
+            found["histogram"], found["volumes"] = counts / counts.sum(), class_volumes(data, mask, voxel)
+            found["spectrum"] = power_spectrum(data)
+        return found
+
+    def enough(place: int, before: dict[str, np.ndarray]) -> bool:
+        return ("scan" in before or place not in places) and ("spectrum" in before or not anatomy)
+
+    names = []
+    columns: dict[str, list[np.ndarray]] = {key: [] for key in COLUMNS}
+    name = f"measures-{judged.key}-{extractor.hash[:16]}"
+    for place, (file, found) in enumerate(folder.measured(name, measures, grid, enough, reach)):
+        names.append(str(file.relative_to(folder.path)))
+        for key, column in columns.items():
+            if key in found:
+                column.append(found[key])
+        if place in places:
+            kept[places == place] = found["scan"]
+    features, thumbnails, *slow = (np.array(column) for column in columns.values())
+    return Measured(tuple(names), features, thumbnails, kept, places, Anatomy(*slow) if anatomy else None)
 
 
 @dataclass(frozen=True)
@@ -121,8 +138,10 @@ def read_thumbnails(
     folder: ScanFolder, judged: JudgedGrid, reach: Callable[[int], None] = lambda done: None
 ) -> Thumbnails:
     """Read a folder once, scan by scan, for its thumbnails alone."""
-    names, values = [], []
-    for file, prepared in folder.prepared(judged.grid, reach):
-        names.append(str(file.relative_to(folder.path)))
-        values.append(thumbnail(prepared.volume.data))
-    return Thumbnails(tuple(names), np.array(values))
+
+    def measures(place: int, prepared: Prepared) -> dict[str, np.ndarray]:
+        return {"thumbnail": thumbnail(prepared.volume.data)}
+
+    found = list(folder.measured(f"thumbnail-{judged.key}", measures, judged.grid, reach=reach))
+    names = tuple(str(file.relative_to(folder.path)) for file, _ in found)
+    return Thumbnails(names, np.array([one["thumbnail"] for _, one in found]))

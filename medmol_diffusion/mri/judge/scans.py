@@ -1,5 +1,8 @@
 """The scans of a folder on the judge's grid, read one at a time: a folder of thousands is never held at once."""
 
+import hashlib
+import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.judging.kept import NOTHING, Kept
 from medmol_diffusion.judging.table import Stage, silent
 from medmol_diffusion.mri.formats.files import find_scans, read_scans
 from medmol_diffusion.mri.transforms import Grid, Prepared
@@ -31,9 +35,21 @@ class Reading:
     frame: int | None = None
     series: str | None = None
 
-    def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, Volume]]:
-        """`read_scans`, which see."""
-        return read_scans(files, self.frame, self.series)
+    def read(self, files: Sequence[Path], fewest: bool = True) -> Iterator[tuple[Path, Volume]]:
+        """`read_scans`, which see; not ``fewest``: that none can be used is a warning."""
+        try:
+            yield from read_scans(files, self.frame, self.series)
+        except InputError as error:
+            if fewest:
+                raise
+            warnings.warn(str(error), stacklevel=2)
+
+    def kept(self, file: Path, cache: Path | None) -> Kept:
+        """What is kept of a scan, read in this way: of a file, or of a folder of DICOM files."""
+        if cache is None:
+            return NOTHING
+        files = sorted(one for one in file.rglob("*") if one.is_file()) if file.is_dir() else [file]
+        return Kept.of(cache, files, frame=self.frame, series=self.series)
 
 
 EVERYTHING = Reading()
@@ -61,40 +77,72 @@ class ScanFolder:
         path: the folder.
         extents: of each file, in order of name.
         reading: how they are read.
+        cache: a folder in which what is measured of each of them is kept.
     """
 
     path: Path
     extents: tuple[Extent, ...]
     reading: Reading
+    cache: Path | None = None
 
     @classmethod
-    def survey(cls, path: Path, reading: Reading = EVERYTHING, stage: Stage = silent) -> "ScanFolder":
+    def survey(
+        cls, path: Path, reading: Reading = EVERYTHING, stage: Stage = silent, cache: Path | None = None
+    ) -> "ScanFolder":
         """Read every file once for its extent; those that cannot be used are named in a warning and left out.
 
         Args:
             reading: how they are found and read.
             stage: makes the bar.
+            cache: a folder to keep what is measured of each scan.
 
         Raises:
             InputError: no such folder, or nothing in it can be used.
         """
-        extents: list[Extent] = []
         files = find_scans(path, reading.pattern)
+        known = {file: before for file in files if (before := reading.kept(file, cache).plain("extent")) is not None}
         with stage(f"extents of {Path(path).name}", len(files)) as reach:
-            for file, volume in reading.read(files):
+            for file, volume in reading.read([file for file in files if file not in known], fewest=not known):
                 turned = volume.reorient()
-                extents.append(Extent(file, turned.shape, turned.spacing))
-                reach(len(extents))
-        return cls(Path(path), tuple(extents), reading)
+                known[file] = [list(turned.shape), list(map(float, turned.spacing))]
+                reading.kept(file, cache).keep_plain("extent", known[file])
+                reach(len(known))
+        extents = [Extent(file, tuple(known[file][0]), tuple(known[file][1])) for file in files if file in known]
+        return cls(Path(path), tuple(extents), reading, cache)
 
     def __len__(self) -> int:
         return len(self.extents)
 
-    def prepared(self, grid: Grid, reach: Callable[[int], None] = lambda done: None) -> Iterator[tuple[Path, Prepared]]:
+    def prepared(self, grid: Grid) -> Iterator[tuple[Path, Prepared]]:
         """Every scan on the grid, normalised by its own percentiles, one after the other."""
-        for done, (file, volume) in enumerate(self.reading.read([extent.file for extent in self.extents])):
+        for file, volume in self.reading.read([extent.file for extent in self.extents]):
             yield file, grid.prepare(volume)
-            reach(done + 1)
+
+    def measured(
+        self,
+        name: str,
+        measures: Callable[[int, Prepared], dict[str, np.ndarray]],
+        grid: Grid,
+        wanted: Callable[[int, dict[str, np.ndarray]], bool] = lambda place, before: True,
+        reach: Callable[[int], None] = lambda done: None,
+    ) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
+        """What is measured of every scan, one after the other, or was kept of it.
+
+        Args:
+            name: stands for all that decides the measures, in the names of what is kept.
+            measures: of a scan at a place on the grid, normalised by its own percentiles.
+            grid: that the scans are brought to.
+            wanted: whether what was kept of the scan at a place will do.
+            reach: told how many are done.
+        """
+        for place, file in enumerate(extent.file for extent in self.extents):
+            kept = self.reading.kept(file, self.cache)
+            found = kept.arrays(name)
+            if found is None or not wanted(place, found):
+                ((_, volume),) = self.reading.read([file])
+                found = kept.keep_arrays(name, measures(place, grid.prepare(volume)))
+            yield file, found
+            reach(place + 1)
 
 
 @dataclass(frozen=True)
@@ -111,6 +159,12 @@ class JudgedGrid:
     grid: Grid
     spacing: tuple[float, float, float]
     resampled: int
+
+    @property
+    def key(self) -> str:
+        """What decides a scan on it, as a part of a file's name."""
+        told = json.dumps([self.grid.shape, self.grid.spacing, self.grid.levels, self.spacing])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""

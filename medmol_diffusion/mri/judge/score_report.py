@@ -75,6 +75,7 @@ def judge_scans(
     full: bool = False,
     reading: Reading = EVERYTHING,
     seed: int = 0,
+    cache: Path | None = None,
 ) -> Judgement:
     """Judge a folder of generated scans.
 
@@ -84,15 +85,18 @@ def judge_scans(
         stage: makes the bar of what takes long.
         full: intensities, volumes and spectra too.
         seed: of the bootstrap, of the splits and of which scans MS-SSIM looks at.
+        cache: a folder to keep what is measured of each scan, see Kept.
 
     Raises:
         InputError: a folder without usable scans, fields of view that differ, fewer than two scans on a side.
     """
-    generated = ScanFolder.survey(path, replace(reading, pattern=None), stage)
-    real = ScanFolder.survey(reference, reading, stage)
+    generated = ScanFolder.survey(path, replace(reading, pattern=None), stage, cache)
+    real = ScanFolder.survey(reference, reading, stage, cache)
     trained = None
     if training is not None:
-        trained = real if training.resolve() == reference.resolve() else ScanFolder.survey(training, reading, stage)
+        trained = (
+            real if training.resolve() == reference.resolve() else ScanFolder.survey(training, reading, stage, cache)
+        )
     judged = judged_grid(real, generated, *([] if trained is None else [trained]))
     with stage("generated scans", len(generated)) as reach:
         ours = measure(generated, judged, extractor, full, seed, reach)

@@ -1,6 +1,8 @@
 """The verbs of the tasks on scans, once each on models that were never trained."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +118,32 @@ def test_evaluate_shows_the_model_beside_its_baselines(
             assert gain["low"] <= gain["mean"] <= gain["high"]
             assert name.split()[0] in shown
         assert "3 scans of 3 subjects" in shown
+
+
+def test_evaluate_finds_the_scans_beside_those_of_another_folder(
+    tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run says which scans are the sources, also of --data without --split: all of its subjects are measured, though
+    the run's own table, split and shares are of other data. An exported model cannot say it."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(models / "translation", run)
+    content = yaml.safe_load((run / "config.yaml").read_text())
+    settings = {"path": "gone", "table": "gone.csv", "split_file": "gone.json", "test": 0.5, "shape": SHAPE}
+    images = {"pattern": "*_FLAIR.nii.gz", "images": {"T1w": "*_T1w.nii.gz"}}
+    content["data"] = {"class_path": "medmol_diffusion.mri.VolumeData", "init_args": settings | images}
+    (run / "config.yaml").write_text(yaml.safe_dump(content))
+    for i in range(3):
+        volume = head_phantom(i, SHAPE).volume
+        volume.write(other / f"sub-{i}_FLAIR.nii.gz")
+        replace(volume, data=1 - volume.data).write(other / f"sub-{i}_T1w.nii.gz")
+    main(["evaluate", str(run), "--data", str(other), "-n", "1", "--steps", "1"])
+    assert "3 scans of 3 subjects" in " ".join(capsys.readouterr().out.split())
+    del content["data"]
+    (run / "config.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", str(run), "--data", str(other)])
+    assert end.value.code == 2
+    assert "and a run folder says which" in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_a_model_cannot_do_ends_with_one_sentence(
