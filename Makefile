@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types docs clean
+.PHONY: demo test lint types docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medmol demo -o demo
@@ -25,6 +25,11 @@ docs: $(VENV)/.docs
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	touch $@
+
+# dist/: the sdist, and the wheel that is made from it, by the constrained setuptools.
+wheel: $(VENV)/.installed
+	rm -rf build dist
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m build
 
 # pip's wheel cache and the stamp make a second call a matter of a second.
 $(VENV)/.installed: pyproject.toml constraints.txt

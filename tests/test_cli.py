@@ -19,7 +19,7 @@ from tests.conftest import random_molecules, write_scans
 
 VERBS = [
     *("fit", "validate", "sample", "inpaint", "vary", "super-resolve", "translate", "evaluate", "score", "detect"),
-    *("split", "doctor", "export", "models", "demo"),
+    *("split", "doctor", "export", "models", "demo", "completion"),
 ]  # fmt: skip
 CLASSES = {
     "medmol_diffusion.molecules": [

@@ -9,6 +9,7 @@ from torch import Tensor
 from medmol_diffusion.core.denoiser import Denoiser, Prediction
 from medmol_diffusion.core.parameterization import V
 from medmol_diffusion.core.schedule import alpha, sigma
+from medmol_diffusion.core.shapes import Means, Modes, PerExample, Spectrum, State
 from medmol_diffusion.core.space import Space
 
 
@@ -28,7 +29,7 @@ class GaussianDenoiser(Denoiser):
         ValueError: an eigenvalue is not positive, or an optimal variance is asked for with a basis.
     """
 
-    def __init__(self, eigenvalues: Tensor, basis: Tensor | None = None, optimal_variance: bool = False) -> None:
+    def __init__(self, eigenvalues: Spectrum, basis: Modes | None = None, optimal_variance: bool = False) -> None:
         super().__init__()
         if not (eigenvalues > 0).all():
             raise ValueError("the eigenvalues of a covariance must be positive")
@@ -44,20 +45,20 @@ class GaussianDenoiser(Denoiser):
         basis = self.basis.to(flat)
         return ((flat @ basis * gain) @ basis.T).reshape(v.shape)
 
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
+    def forward(self, z: State, gamma: PerExample, space: Space, condition: Any = None) -> Prediction:
         a, b, spread = alpha(gamma).to(z)[:, None], sigma(gamma).to(z)[:, None], self.eigenvalues.to(z)
         marginal = a**2 * spread + b**2
         v = self._filter(z, a * b * (1 - spread) / marginal)
         variance = (spread * b**2 / marginal).reshape(z.shape) if self.optimal_variance else None
         return Prediction(v, z, gamma, V(), space, variance)
 
-    def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, like: State, generator: torch.Generator) -> State:
         """x ~ N(0, C), of the shape of ``like`` [B, ...]."""
         noise = torch.randn(len(like), len(self.eigenvalues), generator=generator, dtype=like.dtype)
         x = noise * self.eigenvalues.to(like).sqrt()
         return (x if self.basis is None else x @ self.basis.T.to(like)).reshape(like.shape)
 
-    def log_prob(self, z: Tensor, gamma: Tensor | None = None) -> Tensor:
+    def log_prob(self, z: State, gamma: PerExample | None = None) -> PerExample:
         """[B] log density of the data, or of z at noise level ``gamma`` [B], on the subspace."""
         flat = z.flatten(1) if self.basis is None else z.flatten(1) @ self.basis.to(z)
         variance = self.eigenvalues.to(z).expand_as(flat)
@@ -79,7 +80,7 @@ class MixtureDenoiser(Denoiser):
         weights: [K] positive, summing to one.
     """
 
-    def __init__(self, means: Tensor, stds: Tensor, weights: Tensor) -> None:
+    def __init__(self, means: Means, stds: Spectrum, weights: Spectrum) -> None:
         super().__init__()
         if not (stds > 0).all() or not torch.isclose(weights.sum(), torch.ones((), dtype=weights.dtype)):
             raise ValueError("a mixture needs positive standard deviations and weights that sum to one")
@@ -94,7 +95,7 @@ class MixtureDenoiser(Denoiser):
         log_density = -0.5 * (residual.square().sum(-1) / variance + flat.shape[1] * torch.log(2 * math.pi * variance))
         return self.weights.log() + log_density, residual, variance
 
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
+    def forward(self, z: State, gamma: PerExample, space: Space, condition: Any = None) -> Prediction:
         log_joint, residual, variance = self._log_joint(z.flatten(1).double(), gamma)
         responsibility = torch.softmax(log_joint, dim=1)
         a, b = alpha(gamma)[:, None], sigma(gamma)[:, None]
@@ -102,19 +103,19 @@ class MixtureDenoiser(Denoiser):
         x = responsibility @ self.means + a * ((responsibility * self.stds**2 / variance)[..., None] * residual).sum(1)
         return Prediction((a * eps - b * x).to(z).reshape(z.shape), z, gamma, V(), space)
 
-    def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, like: State, generator: torch.Generator) -> State:
         """x of the shape of ``like`` [B, ...]."""
         component = torch.multinomial(self.weights, len(like), replacement=True, generator=generator)
         noise = torch.randn(like.flatten(1).shape, generator=generator, dtype=like.dtype)
         x = self.means[component] + self.stds[component][:, None] * noise
         return x.to(like).reshape(like.shape)
 
-    def log_prob(self, z: Tensor, gamma: Tensor | None = None) -> Tensor:
+    def log_prob(self, z: State, gamma: PerExample | None = None) -> PerExample:
         """[B] log density of the data, or of z at noise level ``gamma`` [B]."""
         return torch.logsumexp(self._log_joint(z.flatten(1).double(), gamma)[0], dim=1)
 
 
-def gaussian_flow(z: Tensor, eigenvalues: Tensor, gamma_t: float, gamma_s: float) -> Tensor:
+def gaussian_flow(z: State, eigenvalues: Spectrum, gamma_t: float, gamma_s: float) -> State:
     """The exact probability-flow map of N(0, diag l): z_s = z_t sqrt(Var_s / Var_t), Var = alpha^2 l + sigma^2."""
     ends = [torch.tensor(g, dtype=torch.float64) for g in (gamma_t, gamma_s)]
     before, after = (alpha(g) ** 2 * eigenvalues + sigma(g) ** 2 for g in ends)

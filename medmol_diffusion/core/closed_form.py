@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from medmol_diffusion.core.schedule import LinearGamma, Schedule, check_ends
+from medmol_diffusion.core.shapes import Times
 
 
 def _check_sigmas(sigma_min: float, sigma_max: float) -> None:
@@ -78,11 +79,11 @@ class Sigmoid(Schedule):
     def _places(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return _line(*self.risen, t), _line(*self.left, t)
 
-    def gamma(self, t: Tensor) -> Tensor:
+    def gamma(self, t: Times) -> Times:
         risen, left = self._places(t)
         return _log_sinh(risen) - _log_sinh(left) + self.offset
 
-    def derivative(self, t: Tensor) -> Tensor:
+    def derivative(self, t: Times) -> Times:
         risen, left = self._places(t)
         return (self.risen[1] - self.risen[0]) * (1 / torch.tanh(risen) + 1 / torch.tanh(left))
 
@@ -106,11 +107,11 @@ class RectifiedFlow(Schedule):
     def _places(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return _line(*self.noise, t), _line(*self.signal, t)
 
-    def gamma(self, t: Tensor) -> Tensor:
+    def gamma(self, t: Times) -> Times:
         noise, signal = self._places(t)
         return 2 * (noise.log() - signal.log())
 
-    def derivative(self, t: Tensor) -> Tensor:
+    def derivative(self, t: Times) -> Times:
         noise, signal = self._places(t)
         return 2 * (self.noise[1] - self.noise[0]) * (1 / noise + 1 / signal)
 
@@ -130,12 +131,13 @@ class Karras(Schedule):
         _check_sigmas(sigma_min, sigma_max)
         if not rho > 0:
             raise ValueError(f"rho = {rho} must be positive")
-        self.roots, self.rho = (sigma_min ** (1 / rho), sigma_max ** (1 / rho)), rho
+        self.roots: tuple[float, float] = (sigma_min ** (1 / rho), sigma_max ** (1 / rho))
+        self.rho = rho
 
-    def gamma(self, t: Tensor) -> Tensor:
+    def gamma(self, t: Times) -> Times:
         return 2 * self.rho * _line(*self.roots, t).log()
 
-    def derivative(self, t: Tensor) -> Tensor:
+    def derivative(self, t: Times) -> Times:
         start, end = self.roots
         return 2 * self.rho * (end - start) / _line(start, end, t)
 
@@ -184,9 +186,9 @@ class SubVP(Schedule):
         low, high = self.beta
         return (low * u + (high - low) * u.square() / 2) / 2
 
-    def gamma(self, t: Tensor) -> Tensor:
+    def gamma(self, t: Times) -> Times:
         return 2 * (_log_sinh(self._half_beta(self._time(t))) + math.log(2))
 
-    def derivative(self, t: Tensor) -> Tensor:
+    def derivative(self, t: Times) -> Times:
         (low, high), u = self.beta, self._time(t)
         return (1 - self.t_min) * (low + (high - low) * u) / torch.tanh(self._half_beta(u))

@@ -1,9 +1,9 @@
 """Predictor-corrector sampling: Langevin steps at the level that a stepper has reached."""
 
 import torch
-from torch import Tensor
 
 from medmol_diffusion.core.schedule import per_example, sigma
+from medmol_diffusion.core.shapes import PerExample, State
 from medmol_diffusion.core.stepper import Ancestral, DrawNoise, Past, Predict, Stepper
 
 
@@ -41,8 +41,8 @@ class Langevin(Stepper):
         self.snr, self.corrections = snr, corrections
 
     def __call__(
-        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
-    ) -> tuple[Tensor, Past | None]:
+        self, z: State, gamma_t: PerExample, gamma_s: PerExample, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[State, Past | None]:
         z, past = self.predictor(z, gamma_t, gamma_s, predict, noise, past)
         for _ in range(self.corrections):
             prediction = predict(z, gamma_s)

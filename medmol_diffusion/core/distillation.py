@@ -17,7 +17,6 @@ target of Salimans & Ho 2022, algorithm 2, $x = (z_2 - (\sigma_2 / \sigma_0) z_0
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from medmol_diffusion.core.denoiser import Denoiser, Prediction
 from medmol_diffusion.core.elbo import diffuse
@@ -25,11 +24,12 @@ from medmol_diffusion.core.noise import Randomness, stratified_uniforms
 from medmol_diffusion.core.objective import error_per_dim
 from medmol_diffusion.core.sampler import grid
 from medmol_diffusion.core.schedule import Schedule, alpha, per_example, sigma
+from medmol_diffusion.core.shapes import Path, PerExample, State, Stretches
 from medmol_diffusion.core.space import Space
 from medmol_diffusion.core.weighting import Native, Weighting
 
 
-def ddim_weights(gammas: Tensor) -> tuple[Tensor, Tensor]:
+def ddim_weights(gammas: Path) -> tuple[Stretches, Stretches]:
     r"""(w, v), [k, B] float64 each, of the averages of x_hat and of eps_hat over a falling path of levels [k + 1, B].
 
     $w_j = (e^{-\gamma_{j+1} / 2} - e^{-\gamma_j / 2}) / (e^{-\gamma_k / 2} - e^{-\gamma_0 / 2})$ and
@@ -43,9 +43,7 @@ def ddim_weights(gammas: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def ddim_target(
-    teacher: Denoiser, space: Space, z: Tensor, gammas: Tensor, condition: Any = None
-) -> tuple[Tensor, Tensor]:
+def ddim_target(teacher: Denoiser, space: Space, z: State, gammas: Path, condition: Any = None) -> tuple[State, State]:
     """(x, eps) for which one DDIM step from z lands where the teacher's DDIM steps over ``gammas`` land.
 
     Args:
@@ -71,10 +69,10 @@ def draw_transition(
     steps: int,
     substeps: int,
     space: Space,
-    x: Tensor,
+    x: State,
     generator: Randomness,
     condition: Any = None,
-) -> tuple[Prediction, Tensor, Tensor]:
+) -> tuple[Prediction, State, State]:
     """The student's prediction at the head of one of its transitions per example, and what it should be.
 
     Args:
@@ -111,12 +109,12 @@ def distillation_loss(
     schedule: Schedule,
     steps: int,
     space: Space,
-    x: Tensor,
+    x: State,
     generator: Randomness,
     weighting: Weighting | None = None,
     condition: Any = None,
     substeps: int = 2,
-) -> Tensor:
+) -> PerExample:
     """[B] squared error per degree of freedom of the student's output against ``ddim_target``.
 
     The weighting is Native unless given. A sampler of few steps begins at pure noise and cannot mend there later, so

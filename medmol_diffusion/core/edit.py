@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
 from medmol_diffusion.core.denoiser import Denoiser
 from medmol_diffusion.core.elbo import diffuse
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.sampler import sample
+from medmol_diffusion.core.shapes import Grid, State
 from medmol_diffusion.core.space import Space
 from medmol_diffusion.core.stepper import Stepper
 
@@ -16,13 +15,13 @@ from medmol_diffusion.core.stepper import Stepper
 def edit(
     denoiser: Denoiser,
     stepper: Stepper,
-    gammas: Tensor,
+    gammas: Grid,
     space: Space,
-    x: Tensor,
+    x: State,
     generator: Randomness,
     condition: Any = None,
     progress: Callable[[int], None] | None = None,
-) -> Tensor:
+) -> State:
     """Noise x to gammas[0] and sample from there, z at gammas[-1] (SDEdit, Meng et al. 2022, algorithm 1).
 
     What of x outlives the noise is kept: its large features at low gammas[0], nothing at the noise end of the schedule.

@@ -24,6 +24,7 @@ from medmol_diffusion.core.schedule import (
     per_example,
     sigma,
 )
+from medmol_diffusion.core.shapes import PerExample, State
 from medmol_diffusion.core.space import Product, Space
 
 LN2 = math.log(2)
@@ -49,25 +50,25 @@ class Elbo:
     """
 
     terms: dict[str, Tensor]
-    dim: Tensor
-    draw_variance: Tensor
+    dim: PerExample
+    draw_variance: PerExample
     settings: dict[str, float] = field(default_factory=dict)
     map: Tensor | None = None
     method: str = "bound"
     blocks: dict[str, Tensor] = field(default_factory=dict)
 
     @property
-    def total(self) -> Tensor:
+    def total(self) -> PerExample:
         """[B] nats."""
         return torch.stack([-v if name in SUBTRACTED else v for name, v in self.terms.items()]).sum(0)
 
     @property
-    def bits_per_dim(self) -> Tensor:
+    def bits_per_dim(self) -> PerExample:
         """[B] total / (dim log 2)."""
         return self.total / (self.dim * LN2)
 
     @property
-    def nats_per_dim(self) -> Tensor:
+    def nats_per_dim(self) -> PerExample:
         """[B] total / dim."""
         return self.total / self.dim
 
@@ -113,7 +114,7 @@ def _means(rows: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
     }
 
 
-def prior_kl(x: Tensor, gamma_1: Tensor, space: Space) -> Tensor:
+def prior_kl(x: State, gamma_1: PerExample, space: Space) -> PerExample:
     """[B] KL(q(z_1 | x) || N(0, I)) = (alpha_1^2 |x|^2 + dim (sigma_1^2 - 1 - log sigma_1^2)) / 2, sigma_1^2 - 1 =
     -alpha_1^2."""
     alpha2 = torch.sigmoid(-gamma_1)
@@ -121,7 +122,7 @@ def prior_kl(x: Tensor, gamma_1: Tensor, space: Space) -> Tensor:
     return 0.5 * (alpha2 * space.squared_norm(x) + space.dim() * spread)
 
 
-def transition_kl(prediction: Prediction, x: Tensor, eps: Tensor, gamma_s: Tensor) -> Tensor:
+def transition_kl(prediction: Prediction, x: State, eps: State, gamma_s: PerExample) -> State:
     """KL(q(z_s | z_t, x) || p(z_s | z_t)) per element, of the state's shape; sum it with the space.
 
     With fixed variance, 1/2 w (x - x_hat)^2 where w = e^(-gamma_s) (1 - e^(gamma_s - gamma_t)) = SNR_s - SNR_t, which
@@ -138,14 +139,14 @@ def transition_kl(prediction: Prediction, x: Tensor, eps: Tensor, gamma_s: Tenso
     return kl / (1 + excess) + 0.5 * (torch.log1p(excess) - excess / (1 + excess))
 
 
-def continuous_integrand(prediction: Prediction, x: Tensor, eps: Tensor, gamma_derivative: Tensor) -> Tensor:
+def continuous_integrand(prediction: Prediction, x: State, eps: State, gamma_derivative: PerExample) -> State:
     """1/2 gamma'(t) (eps - eps_hat)^2 per element, of the state's shape; its mean over t and eps is the diffusion
     term."""
     error2 = prediction.eps_error(x, eps).square()
     return 0.5 * per_example(gamma_derivative, error2) * error2
 
 
-def diffuse(x: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
+def diffuse(x: State, eps: State, gamma: PerExample) -> State:
     """z = alpha x + sigma eps, gamma [B]."""
     return per_example(alpha(gamma), x) * x + per_example(sigma(gamma), x) * eps
 
@@ -154,7 +155,7 @@ def elbo(
     denoiser: Denoiser,
     schedule: Schedule,
     space: Space,
-    x: Tensor,
+    x: State,
     observation: Observation,
     data: Any,
     generator: Randomness,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from medmol_diffusion.core.denoiser import Denoiser, Prediction
 from medmol_diffusion.core.parameterization import Eps, Parameterization, V, X
 from medmol_diffusion.core.schedule import alpha, per_example, sigma
+from medmol_diffusion.core.shapes import PerExample, State
 from medmol_diffusion.core.space import Space
 
 
@@ -29,14 +30,14 @@ class Frame(ABC):
     needs_signal: bool = False
 
     @abstractmethod
-    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, gamma: PerExample) -> tuple[PerExample, PerExample]:
         """a and s."""
 
     @abstractmethod
-    def level(self, gamma: Tensor) -> Tensor:
+    def level(self, gamma: PerExample) -> PerExample:
         """What the frame calls this noise level, and its networks are told."""
 
-    def scale(self, gamma: Tensor) -> Tensor:
+    def scale(self, gamma: PerExample) -> PerExample:
         """c = sqrt(a^2 + s^2), z_frame = c z."""
         return torch.hypot(*self.coefficients(gamma))
 
@@ -44,10 +45,10 @@ class Frame(ABC):
 class VPFrame(Frame):
     """z = alpha x + sigma eps, the package's own; its level is gamma."""
 
-    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, gamma: PerExample) -> tuple[PerExample, PerExample]:
         return alpha(gamma), sigma(gamma)
 
-    def level(self, gamma: Tensor) -> Tensor:
+    def level(self, gamma: PerExample) -> PerExample:
         return gamma
 
 
@@ -59,20 +60,20 @@ class VEFrame(Frame):
 
     needs_signal = True
 
-    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, gamma: PerExample) -> tuple[PerExample, PerExample]:
         return torch.ones_like(gamma), self.level(gamma)
 
-    def level(self, gamma: Tensor) -> Tensor:
+    def level(self, gamma: PerExample) -> PerExample:
         return torch.exp(gamma / 2)
 
 
 class FlowFrame(Frame):
     """z = (1 - t) x + t eps, t = sigmoid(gamma / 2): rectified flow (Liu et al. 2022). The level is t."""
 
-    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, gamma: PerExample) -> tuple[PerExample, PerExample]:
         return torch.sigmoid(-gamma / 2), self.level(gamma)
 
-    def level(self, gamma: Tensor) -> Tensor:
+    def level(self, gamma: PerExample) -> PerExample:
         return torch.sigmoid(gamma / 2)
 
 
@@ -82,11 +83,11 @@ class SubVPFrame(Frame):
     gamma = 2 log(2 sinh(B / 2)), so B = 2 asinh(e^(gamma / 2) / 2).
     """
 
-    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, gamma: PerExample) -> tuple[PerExample, PerExample]:
         b = self.level(gamma)
         return torch.exp(-b / 2), -torch.expm1(-b)
 
-    def level(self, gamma: Tensor) -> Tensor:
+    def level(self, gamma: PerExample) -> PerExample:
         return 2 * torch.asinh(torch.exp(gamma / 2) / 2)
 
 
@@ -126,7 +127,7 @@ class FramedDenoiser(Denoiser):
     def needs_signal(self) -> bool:
         return self.frame.needs_signal or self.output in ("eps", "score")
 
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
+    def forward(self, z: State, gamma: PerExample, space: Space, condition: Any = None) -> Prediction:
         state = per_example(self.frame.scale(gamma), z) * z
         told = self.native(state, self.frame.level(gamma).to(z), condition)
         output, parameterization = self._read(told, state, gamma)

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from torch import Tensor
-
 from medmol_diffusion.core.denoiser import Denoiser, Prediction
 from medmol_diffusion.core.schedule import alpha, per_example
+from medmol_diffusion.core.shapes import PerExample, State
 from medmol_diffusion.core.space import Space
 
 
@@ -22,10 +21,10 @@ class Given(Denoiser):
         given: P x [B, ...].
     """
 
-    def __init__(self, denoiser: Denoiser, given: Tensor) -> None:
+    def __init__(self, denoiser: Denoiser, given: State) -> None:
         super().__init__()
         self.denoiser, self.given = denoiser, given
 
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
+    def forward(self, z: State, gamma: PerExample, space: Space, condition: Any = None) -> Prediction:
         """Args: z and space of the rest."""
         return self.denoiser(z + per_example(alpha(gamma), z) * self.given, gamma, space, condition)

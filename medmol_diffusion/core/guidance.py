@@ -22,6 +22,7 @@ from torch import Tensor
 
 from medmol_diffusion.core.denoiser import Denoiser, Prediction
 from medmol_diffusion.core.schedule import alpha, per_example, sigma
+from medmol_diffusion.core.shapes import PerExample, State
 from medmol_diffusion.core.space import Space
 
 Interval = tuple[float, float]
@@ -51,7 +52,7 @@ class ClassifierFree(Denoiser):
         self.denoiser, self.scale, self.unconditional = denoiser, scale, unconditional
         self.interval = _checked(interval)
 
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
+    def forward(self, z: State, gamma: PerExample, space: Space, condition: Any = None) -> Prediction:
         conditional = self.denoiser(z, gamma, space, condition)
         unconditional = self.denoiser(z, gamma, space, self.unconditional)
         return _away_from(unconditional, conditional, _excess(self.scale - 1, gamma, self.interval))
@@ -77,7 +78,7 @@ class Autoguidance(Denoiser):
         self.good, self.bad, self.scale = good, bad, scale
         self.interval = _checked(interval)
 
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
+    def forward(self, z: State, gamma: PerExample, space: Space, condition: Any = None) -> Prediction:
         good, bad = (denoiser(z, gamma, space, condition) for denoiser in (self.good, self.bad))
         return _away_from(bad, good, _excess(self.scale - 1, gamma, self.interval))
 
@@ -112,7 +113,7 @@ class Classifier(Denoiser):
         """At zero SNR the gradient is zero, and what it means for x_hat is 0 / 0."""
         return self.denoiser.needs_signal or self.interval is None or self.interval[1] == math.inf
 
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
+    def forward(self, z: State, gamma: PerExample, space: Space, condition: Any = None) -> Prediction:
         with torch.enable_grad():
             state = z.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.log_prob(state, gamma, space, condition).sum(), state)

@@ -17,23 +17,23 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from medmol_diffusion.core.denoiser import Denoiser
 from medmol_diffusion.core.elbo import diffuse
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.sampler import sample
 from medmol_diffusion.core.schedule import log_alpha_squared, per_example, sigma
+from medmol_diffusion.core.shapes import Grid, Mask, PerExample, State
 from medmol_diffusion.core.space import Space
 from medmol_diffusion.core.stepper import DrawNoise, Past, Predict, Stepper
 
 
-def put_back(z: Tensor, x: Tensor, space: Space, known: Tensor) -> Tensor:
+def put_back(z: State, x: State, space: Space, known: Mask) -> State:
     """z with its known part taken from x: z + P (x - z)."""
     return z + space.restrict(x - z, known)
 
 
-def renoise(z: Tensor, gamma_s: Tensor, gamma_t: Tensor, eps: Tensor) -> Tensor:
+def renoise(z: State, gamma_s: PerExample, gamma_t: PerExample, eps: State) -> State:
     """z_t ~ q(z_t | z_s), gamma_t > gamma_s [B]: (alpha_t / alpha_s) z_s + sigma_t sqrt(1 - e^(gamma_s - gamma_t)) eps.
 
     Kingma et al. 2021, eq. 20.
@@ -55,12 +55,12 @@ class Replacement(Stepper):
 
     inverts = False
 
-    def __init__(self, stepper: Stepper, space: Space, x: Tensor, known: Tensor) -> None:
+    def __init__(self, stepper: Stepper, space: Space, x: State, known: Mask) -> None:
         self.stepper, self.space, self.x, self.known = stepper, space, x, known
 
     def __call__(
-        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
-    ) -> tuple[Tensor, Past | None]:
+        self, z: State, gamma_t: PerExample, gamma_s: PerExample, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[State, Past | None]:
         z_s, past = self.stepper(z, gamma_t, gamma_s, predict, noise, past)
         return put_back(z_s, diffuse(self.x, noise(), gamma_s), self.space, self.known), past
 
@@ -68,16 +68,16 @@ class Replacement(Stepper):
 def inpaint(
     denoiser: Denoiser,
     stepper: Stepper,
-    gammas: Tensor,
+    gammas: Grid,
     space: Space,
-    x: Tensor,
-    known: Tensor,
+    x: State,
+    known: Mask,
     generator: Randomness,
     resamples: int = 1,
     jump: int = 10,
     condition: Any = None,
     progress: Callable[[int], None] | None = None,
-) -> Tensor:
+) -> State:
     """z at gammas[-1] whose known part is that of x, noised (Lugmayr et al. 2022, algorithm 1).
 
     The grid is cut into stretches of ``jump`` steps. Each is run ``resamples`` times; in between, the whole state is

@@ -8,17 +8,17 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from medmol_diffusion.core.denoiser import Denoiser, Prediction, check_zero_snr
 from medmol_diffusion.core.elbo import Elbo, diffuse
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.observation import Observation
 from medmol_diffusion.core.schedule import Schedule, log_sigma_squared, per_example
+from medmol_diffusion.core.shapes import PerExample, State
 from medmol_diffusion.core.space import Space
 
 
-def prior_log_ratio(x: Tensor, eps: Tensor, gamma_1: Tensor, space: Space) -> Tensor:
+def prior_log_ratio(x: State, eps: State, gamma_1: PerExample, space: Space) -> PerExample:
     """[B] log q(z_1 | x) - log N(z_1; 0, I) at z_1 = alpha_1 x + sigma_1 eps; its mean over eps is ``prior_kl``.
 
     (|z_1|^2 - |eps|^2 - dim log sigma_1^2) / 2.
@@ -27,7 +27,7 @@ def prior_log_ratio(x: Tensor, eps: Tensor, gamma_1: Tensor, space: Space) -> Te
     return 0.5 * (space.sum(z.square() - eps.square()) - space.dim() * log_sigma_squared(gamma_1))
 
 
-def transition_log_ratio(prediction: Prediction, x: Tensor, eps: Tensor, fresh: Tensor, gamma_s: Tensor) -> Tensor:
+def transition_log_ratio(prediction: Prediction, x: State, eps: State, fresh: State, gamma_s: PerExample) -> State:
     """log q(z_s | z_t, x) - log p(z_s | z_t) per element, of the state's shape; its mean over ``fresh`` is
     ``transition_kl``.
 
@@ -52,7 +52,7 @@ def iwae(
     denoiser: Denoiser,
     schedule: Schedule,
     space: Space,
-    x: Tensor,
+    x: State,
     observation: Observation,
     data: Any,
     generator: Randomness,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medmol_diffusion.core.schedule import Schedule, check_ends
+from medmol_diffusion.core.shapes import PerExample, Times
 
 
 class LearnedSchedule(Schedule):
@@ -51,7 +52,8 @@ class LearnedSchedule(Schedule):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LearnedSchedule":
         # A cast of the model moves the parameters to its device, but takes none of their digits.
-        return super()._apply(lambda v: v.to(fn(v).device), recurse)
+        super()._apply(lambda v: v.to(fn(v).device), recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def _units(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """w, a, b and b t - c [..., hidden], on the device of ``t``."""
@@ -69,18 +71,20 @@ class LearnedSchedule(Schedule):
         low, high = self._network(torch.arange(2, dtype=torch.float64, device=t.device)).unbind()
         return low, high
 
-    def gamma(self, t: Tensor) -> Tensor:
+    def gamma(self, t: Times) -> Times:
         (start, end), (low, high) = self.ends, self._range(t)
         return start + (end - start) * (self._network(t) - low) / (high - low)
 
-    def derivative(self, t: Tensor) -> Tensor:
+    def derivative(self, t: Times) -> Times:
         (start, end), (low, high) = self.ends, self._range(t)
         slope, height, rate, inner = self._units(t)
         rise = slope + (height * rate * torch.sigmoid(inner) * torch.sigmoid(-inner)).sum(-1)
         return (end - start) * rise / (high - low)
 
 
-def variance_loss(schedule: LearnedSchedule, gamma: Tensor, error: Tensor, log_density: Tensor | None = None) -> Tensor:
+def variance_loss(
+    schedule: LearnedSchedule, gamma: PerExample, error: PerExample, log_density: PerExample | None = None
+) -> PerExample:
     """[B] (error / 2)^2 / (p(gamma) q(gamma)): its mean is the second moment of the bound's estimate, nats^2.
 
     The estimate is 1/2 gamma'(t) |eps - eps_hat|^2 at t ~ U(0, 1), that is error / (2 p(gamma)) at gamma ~ p, the

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from medmol_diffusion.core.schedule import alpha, log_alpha_squared, log_sigma_squared
+from medmol_diffusion.core.shapes import PerExample, State
 from medmol_diffusion.core.stepper import DrawNoise, Past, Predict, Stepper, combine, held, heun_step
 
 # x_hat bends over lambdas of order one: over steps longer than this a parabola says nothing of it.
@@ -30,8 +31,8 @@ class DPMSolver2M(Stepper):
     """
 
     def __call__(
-        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
-    ) -> tuple[Tensor, Past | None]:
+        self, z: State, gamma_t: PerExample, gamma_s: PerExample, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[State, Past | None]:
         x = predict(z, gamma_t).x
         decay, gain, _ = held(gamma_t, gamma_s)
         remembered = Past((gamma_t,), (x,))
@@ -62,8 +63,8 @@ class DPMSolver3M(Stepper):
         self.eta, self.inverts = eta, not eta
 
     def __call__(
-        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
-    ) -> tuple[Tensor, Past | None]:
+        self, z: State, gamma_t: PerExample, gamma_s: PerExample, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[State, Past | None]:
         prediction = predict(z, gamma_t)
         gammas, values = _remembered(gamma_t, prediction.x, past, 3)
         remembered = Past(gammas, values)
@@ -95,8 +96,8 @@ class UniPC(Stepper):
         self.order = order
 
     def __call__(
-        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
-    ) -> tuple[Tensor, Past | None]:
+        self, z: State, gamma_t: PerExample, gamma_s: PerExample, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[State, Past | None]:
         gammas, values = _remembered(gamma_t, predict(z, gamma_t).x, past, self.order + 1)
         known = len(gammas[: self.order])
         decay = torch.exp(0.5 * (log_sigma_squared(gamma_s) - log_sigma_squared(gamma_t)))
@@ -118,8 +119,8 @@ class PLMS(Stepper):
     """
 
     def __call__(
-        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
-    ) -> tuple[Tensor, Past | None]:
+        self, z: State, gamma_t: PerExample, gamma_s: PerExample, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[State, Past | None]:
         prediction = predict(z, gamma_t)
         gammas, values = _remembered(gamma_t, prediction.eps, past, 4)
         remembered = Past(gammas, values)

@@ -11,8 +11,9 @@ from torch import Tensor
 from medmol_diffusion.core.denoiser import Denoiser, Prediction, check_zero_snr
 from medmol_diffusion.core.elbo import diffuse, transition_kl
 from medmol_diffusion.core.learned_schedule import LearnedSchedule, variance_loss
-from medmol_diffusion.core.noise import Randomness, stratified_uniforms
+from medmol_diffusion.core.noise import Randomness, Streams, stratified_uniforms
 from medmol_diffusion.core.schedule import Schedule
+from medmol_diffusion.core.shapes import PerExample, Places, State
 from medmol_diffusion.core.space import Space
 from medmol_diffusion.core.weighting import Weighting
 
@@ -23,11 +24,11 @@ class Levels(ABC):
     schedule: Schedule
 
     @abstractmethod
-    def __call__(self, u: Tensor) -> Tensor:
+    def __call__(self, u: PerExample) -> PerExample:
         """[B] uniforms -> [B] gamma, float64."""
 
     @abstractmethod
-    def derivative(self, u: Tensor) -> Tensor:
+    def derivative(self, u: PerExample) -> PerExample:
         """[B] d gamma / du, float64: one over the density of the levels at gamma(u)."""
 
 
@@ -37,10 +38,10 @@ class UniformTime(Levels):
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
 
-    def __call__(self, u: Tensor) -> Tensor:
+    def __call__(self, u: PerExample) -> PerExample:
         return self.schedule.gamma(u)
 
-    def derivative(self, u: Tensor) -> Tensor:
+    def derivative(self, u: PerExample) -> PerExample:
         return self.schedule.derivative(u)
 
 
@@ -63,11 +64,12 @@ class NormalGamma(Levels):
         ends = torch.tensor([self.schedule.gamma_0, self.schedule.gamma_1], dtype=torch.float64, device=device)
         return ends, torch.special.ndtr((ends - self.mean) / self.std)
 
-    def __call__(self, u: Tensor) -> Tensor:
+    def __call__(self, u: PerExample) -> PerExample:
         ends, (low, high) = self._cut(u.device)
-        return (self.mean + self.std * torch.special.ndtri(low + (high - low) * u.double())).clamp(*ends.tolist())
+        quantile: Tensor = torch.special.ndtri(low + (high - low) * u.double())
+        return (self.mean + self.std * quantile).clamp(*ends.tolist())
 
-    def derivative(self, u: Tensor) -> Tensor:
+    def derivative(self, u: PerExample) -> PerExample:
         _, (low, high) = self._cut(u.device)
         # std (high - low) / phi(q), phi the normal density; the logs, because both may be tiny
         log_density = -0.5 * ((self(u) - self.mean) / self.std).square() - 0.5 * math.log(2 * math.pi)
@@ -75,8 +77,8 @@ class NormalGamma(Levels):
 
 
 def draw(
-    denoiser: Denoiser, levels: Levels, space: Space, x: Tensor, generator: Randomness, condition: Any = None
-) -> tuple[Prediction, Tensor, Tensor]:
+    denoiser: Denoiser, levels: Levels, space: Space, x: State, generator: Randomness, condition: Any = None
+) -> tuple[Prediction, State, PerExample]:
     """A prediction at one stratified noise level per example, the eps that was added, and d gamma / du [B] of the
     levels there: (prediction, eps, gamma_derivative)."""
     u = stratified_uniforms(len(x), 1, generator)[0].to(x.device)
@@ -88,13 +90,13 @@ def draw(
 
 def weighted_error(
     prediction: Prediction,
-    x: Tensor,
-    eps: Tensor,
+    x: State,
+    eps: State,
     weighting: Weighting,
-    gamma_derivative: Tensor | None = None,
-    part: Tensor | None = None,
-    kept: Tensor | None = None,
-) -> Tensor:
+    gamma_derivative: PerExample | None = None,
+    part: Places | None = None,
+    kept: Places | None = None,
+) -> State:
     """Weighted squared error per element, of the state's shape: weighting(...) * (target - output)^2, on the space.
 
     Where ``kept`` is false the truth is not known, and x - x_hat is taken to be 0 there. x - x_hat is the error times
@@ -121,7 +123,14 @@ def weighted_error(
     return (space.project(error) if part is None else space.restrict(error, part)).square()
 
 
-def schedule_loss(levels: Levels, prediction: Prediction, x: Tensor, eps: Tensor, gamma_derivative: Tensor) -> Tensor:
+def schedule_loss(
+    levels: Levels,
+    prediction: Prediction,
+    x: State,
+    eps: State,
+    gamma_derivative: PerExample,
+    generator: Randomness | None = None,
+) -> PerExample:
     """[B] zeros, whose gradient lowers the variance of the bound where the schedule is learned; plain zeros elsewhere.
 
     The gradient is that of log E[variance_loss] over the batch: without unit, so that one learning rate serves every
@@ -131,6 +140,7 @@ def schedule_loss(levels: Levels, prediction: Prediction, x: Tensor, eps: Tensor
         levels: whose schedule it is.
         prediction, eps, gamma_derivative: what ``draw`` returned.
         x: [B, ...] the clean state.
+        generator: what ``draw`` drew with: streams of one rank's share of a batch know the others (Streams.mean).
     """
     schedule, space = levels.schedule, prediction.space
     if not isinstance(schedule, LearnedSchedule):
@@ -138,7 +148,9 @@ def schedule_loss(levels: Levels, prediction: Prediction, x: Tensor, eps: Tensor
     with torch.no_grad():
         error = space.squared_norm(prediction.eps_error(x, eps))
     second = variance_loss(schedule, prediction.gamma, error, -gamma_derivative.log())
-    relative = second / second.detach().mean().clamp(min=torch.finfo(torch.float64).tiny)
+    held = second.detach()
+    mean = generator.mean(held) if isinstance(generator, Streams) else held.mean()
+    relative = second / mean.clamp(min=torch.finfo(torch.float64).tiny)
     return (relative - relative.detach()).to(prediction.z)
 
 
@@ -147,19 +159,19 @@ def denoising_loss(
     levels: Levels,
     weighting: Weighting,
     space: Space,
-    x: Tensor,
+    x: State,
     generator: Randomness,
     condition: Any = None,
-    part: Tensor | None = None,
-    kept: Tensor | None = None,
-) -> Tensor:
+    part: Places | None = None,
+    kept: Places | None = None,
+) -> PerExample:
     """[B] weighted squared error per degree of freedom, plus the weighting's offset; of ``part`` alone, and of the x
     that are ``kept``, if given: masks of places (weighted_error)."""
     if denoiser.needs_signal:
         check_zero_snr(denoiser, levels.schedule.gamma_1)
     prediction, eps, gamma_derivative = draw(denoiser, levels, space, x, generator, condition)
     loss = error_per_dim(prediction, x, eps, weighting, gamma_derivative, part, kept)
-    return loss + schedule_loss(levels, prediction, x, eps, gamma_derivative)
+    return loss + schedule_loss(levels, prediction, x, eps, gamma_derivative, generator)
 
 
 def hybrid_loss(
@@ -168,11 +180,11 @@ def hybrid_loss(
     transitions: int,
     weighting: Weighting,
     space: Space,
-    x: Tensor,
+    x: State,
     generator: Randomness,
     condition: Any = None,
     bound_weight: float = 1e-3,
-) -> Tensor:
+) -> PerExample:
     """[B] the weighted error, which teaches the mean, plus ``bound_weight`` times the diffusion term of the discrete
     bound, which teaches the reverse variance alone (Nichol & Dhariwal 2021, eq. 16); both per degree of freedom.
 
@@ -207,13 +219,13 @@ def hybrid_loss(
 
 def error_per_dim(
     prediction: Prediction,
-    x: Tensor,
-    eps: Tensor,
+    x: State,
+    eps: State,
     weighting: Weighting,
-    gamma_derivative: Tensor | None = None,
-    part: Tensor | None = None,
-    kept: Tensor | None = None,
-) -> Tensor:
+    gamma_derivative: PerExample | None = None,
+    part: Places | None = None,
+    kept: Places | None = None,
+) -> PerExample:
     """[B] weighted squared error per degree of freedom, plus the weighting's offset. Args: as for weighted_error.
 
     A part counts as so many degrees of freedom as it has its share of the places, padding included: where each place

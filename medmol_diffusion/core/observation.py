@@ -13,15 +13,16 @@ from torch import Tensor
 
 from medmol_diffusion.core import space as spaces
 from medmol_diffusion.core.schedule import alpha, per_example, sigma
+from medmol_diffusion.core.shapes import PerExample, Scale, State, Times
 from medmol_diffusion.core.space import Space
 
 
-def log_gaussian_mass(lower: Tensor, upper: Tensor) -> Tensor:
+def log_gaussian_mass(lower: Times, upper: Times) -> Times:
     """log(Phi(upper) - Phi(lower)) for lower < upper, accurate in both tails."""
     # By symmetry the interval is moved to the left half-line, where log Phi loses no digit.
     flip = lower + upper > 0
     low, high = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
-    log_high = torch.special.log_ndtr(high)
+    log_high: Tensor = torch.special.log_ndtr(high)
     return log_high + torch.log(-torch.expm1(torch.special.log_ndtr(low) - log_high))
 
 
@@ -37,12 +38,12 @@ class Observation(ABC):
     def nll(
         self,
         data: Any,
-        z: Tensor,
-        gamma: Tensor,
+        z: State,
+        gamma: PerExample,
         space: Space,
-        x_hat: Tensor | None = None,
-        x_variance: Tensor | None = None,
-    ) -> Tensor:
+        x_hat: State | None = None,
+        x_variance: Scale | None = None,
+    ) -> PerExample:
         """[B] -log p(data | z_0), nats.
 
         Args:
@@ -66,12 +67,12 @@ class Gaussian(Observation):
     def nll(
         self,
         data: Tensor,
-        z: Tensor,
-        gamma: Tensor,
+        z: State,
+        gamma: PerExample,
         space: Space,
-        x_hat: Tensor | None = None,
-        x_variance: Tensor | None = None,
-    ) -> Tensor:
+        x_hat: State | None = None,
+        x_variance: Scale | None = None,
+    ) -> PerExample:
         if x_hat is None:
             raise TypeError("the Gaussian observation is centred on x_hat: pass it")
         if x_variance is not None:
@@ -98,12 +99,12 @@ class DiscretizedGaussian(Observation):
     def nll(
         self,
         data: tuple[Tensor, Tensor],
-        z: Tensor,
-        gamma: Tensor,
+        z: State,
+        gamma: PerExample,
         space: Space,
-        x_hat: Tensor | None = None,
-        x_variance: Tensor | None = None,
-    ) -> Tensor:
+        x_hat: State | None = None,
+        x_variance: Scale | None = None,
+    ) -> PerExample:
         """``data`` is (values [B, ...] on the bin centres, mask of the same shape: the values that are counted)."""
         values, mask = data
         mean = z / per_example(alpha(gamma), z)
@@ -126,7 +127,7 @@ class Categorical(Observation):
     def __init__(self, scale: float = 1.0) -> None:
         self.scale = scale
 
-    def log_prob(self, z: Tensor, gamma: Tensor) -> Tensor:
+    def log_prob(self, z: State, gamma: PerExample) -> Tensor:
         """[B, ..., K] log-probability of every label."""
         mean, std = z.double() * self.scale, per_example(sigma(gamma), z.double()) * self.scale
         return torch.log_softmax(log_gaussian_mass((0.5 - mean) / std, (1.5 - mean) / std), dim=-1)
@@ -134,12 +135,12 @@ class Categorical(Observation):
     def nll(
         self,
         data: Tensor,
-        z: Tensor,
-        gamma: Tensor,
+        z: State,
+        gamma: PerExample,
         space: Space,
-        x_hat: Tensor | None = None,
-        x_variance: Tensor | None = None,
-    ) -> Tensor:
+        x_hat: State | None = None,
+        x_variance: Scale | None = None,
+    ) -> PerExample:
         """``data`` [B, ...] int64 labels; only the rows of ``space`` (Masked or Dense) count."""
         chosen = self.log_prob(z, gamma).gather(-1, data[..., None]).squeeze(-1)
         return -_sum_rows(chosen, space)
@@ -155,7 +156,7 @@ class Ordinal(Observation):
     def __init__(self, scale: float = 1.0) -> None:
         self.scale = scale
 
-    def log_prob(self, value: Tensor, z: Tensor, gamma: Tensor) -> Tensor:
+    def log_prob(self, value: Tensor, z: State, gamma: PerExample) -> Tensor:
         """log-probability of the integers ``value``, broadcast against z."""
         mean, std = z.double() * self.scale, per_example(sigma(gamma), z.double()) * self.scale
         return log_gaussian_mass((value - 0.5 - mean) / std, (value + 0.5 - mean) / std)
@@ -163,12 +164,12 @@ class Ordinal(Observation):
     def nll(
         self,
         data: Tensor,
-        z: Tensor,
-        gamma: Tensor,
+        z: State,
+        gamma: PerExample,
         space: Space,
-        x_hat: Tensor | None = None,
-        x_variance: Tensor | None = None,
-    ) -> Tensor:
+        x_hat: State | None = None,
+        x_variance: Scale | None = None,
+    ) -> PerExample:
         """``data`` [B, ...] integers of the shape of z without its last axis of one."""
         return -_sum_rows(self.log_prob(data[..., None], z, gamma).squeeze(-1), space)
 
@@ -183,11 +184,11 @@ class Product(Observation):
     def named_nll(
         self,
         data: Mapping[str, Any],
-        z: Tensor,
-        gamma: Tensor,
+        z: State,
+        gamma: PerExample,
         space: Space,
-        x_hat: Tensor | None = None,
-        x_variance: Tensor | None = None,
+        x_hat: State | None = None,
+        x_variance: Scale | None = None,
     ) -> dict[str, Tensor]:
         """The [B] nats of every block."""
         if not isinstance(space, spaces.Product):
@@ -202,12 +203,12 @@ class Product(Observation):
     def nll(
         self,
         data: Mapping[str, Any],
-        z: Tensor,
-        gamma: Tensor,
+        z: State,
+        gamma: PerExample,
         space: Space,
-        x_hat: Tensor | None = None,
-        x_variance: Tensor | None = None,
-    ) -> Tensor:
+        x_hat: State | None = None,
+        x_variance: Scale | None = None,
+    ) -> PerExample:
         return torch.stack(list(self.named_nll(data, z, gamma, space, x_hat, x_variance).values())).sum(0)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from medmol_diffusion.core.shapes import Flat, PerExample
+
 Field = Callable[[Tensor, Tensor], Tensor]
 """f(t [B], y [B, n]) -> dy/dt [B, n]."""
 
@@ -25,7 +27,7 @@ class Tableau:
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
 
-    def stages(self, f: Field, t: Tensor, y: Tensor, h: Tensor, first: Tensor | None = None) -> list[Tensor]:
+    def stages(self, f: Field, t: PerExample, y: Flat, h: PerExample, first: Flat | None = None) -> list[Tensor]:
         """k_1, k_2, ...; ``first`` is k_1 where it is known already."""
         k = [f(t, y) if first is None else first]
         for row in self.a:
@@ -64,7 +66,7 @@ class Solver(ABC):
         """What the result depends on, by name."""
 
     @abstractmethod
-    def __call__(self, f: Field, y: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    def __call__(self, f: Field, y: Flat, start: PerExample, end: PerExample) -> Flat:
         """y [B, n] at ``end`` from y at ``start``, both [B]; everything in y's own type."""
 
 
@@ -90,7 +92,7 @@ class FixedGrid(Solver):
     def settings(self) -> dict[str, float]:
         return {"steps": float(self.steps), "order": float(self.tableau.order)}
 
-    def __call__(self, f: Field, y: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    def __call__(self, f: Field, y: Flat, start: PerExample, end: PerExample) -> Flat:
         h = (end - start) / self.steps
         for i in range(self.steps):
             y = y + h[:, None] * _combine(self.tableau.b, self.tableau.stages(f, start + i * h, y, h))
@@ -122,7 +124,7 @@ class DormandPrince(Solver):
     def settings(self) -> dict[str, float]:
         return {"rtol": self.rtol, "atol": self.atol}
 
-    def __call__(self, f: Field, y: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    def __call__(self, f: Field, y: Flat, start: PerExample, end: PerExample) -> Flat:
         t, h = start, (end - start) / 100
         first = f(t, y)
         for _ in range(self.max_steps):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from medmol_diffusion.core.schedule import alpha, per_example, sigma
+from medmol_diffusion.core.shapes import PerExample, Scale, State
 from medmol_diffusion.core.space import Product, Space
 
 
@@ -27,36 +28,36 @@ class Parameterization(ABC):
 
     needs_signal: bool = False
 
-    def scale_input(self, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def scale_input(self, z: State, gamma: PerExample, space: Space) -> State:
         """z as the network should see it."""
         return z
 
-    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, "Parameterization"]:
+    def linear(self, output: State, z: State, gamma: PerExample, space: Space) -> tuple[State, "Parameterization"]:
         """The same estimates as (output', parameterization'), x_hat and eps_hat being affine in output'."""
         return output, self
 
     @abstractmethod
-    def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         """x_hat from the output."""
 
     @abstractmethod
-    def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         """eps_hat from the output."""
 
     @abstractmethod
-    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def target(self, x: State, eps: State, gamma: PerExample, space: Space) -> State:
         """What the output should be: p x + q eps."""
 
-    def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def error(self, output: State, x: State, eps: State, gamma: PerExample, space: Space) -> State:
         """target - output, in the output's own units."""
         return self.target(x, eps, gamma, space) - output
 
     @abstractmethod
-    def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         """c = alpha / d, broadcastable against a state, with eps - eps_hat = c * error."""
 
     @abstractmethod
-    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         """-sigma / d = -e^(gamma/2) eps_scale, with x - x_hat = x_scale * error; each is finite where it should be, so
         neither is formed from the other."""
 
@@ -66,19 +67,19 @@ class Eps(Parameterization):
 
     needs_signal = True
 
-    def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return (z - per_example(sigma(gamma), z) * output) / per_example(alpha(gamma), z)
 
-    def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return output
 
-    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def target(self, x: State, eps: State, gamma: PerExample, space: Space) -> State:
         return eps
 
-    def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         return per_example(torch.ones_like(gamma), like)
 
-    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         return -per_example(torch.exp(gamma / 2), like)
 
 
@@ -87,38 +88,38 @@ class Score(Parameterization):
 
     needs_signal = True
 
-    def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return (z + per_example(sigma(gamma).square(), z) * output) / per_example(alpha(gamma), z)
 
-    def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return -per_example(sigma(gamma), z) * output
 
-    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def target(self, x: State, eps: State, gamma: PerExample, space: Space) -> State:
         return -eps / per_example(sigma(gamma), eps)
 
-    def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         return -per_example(sigma(gamma), like)
 
-    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         return per_example(sigma(gamma) * torch.exp(gamma / 2), like)
 
 
 class X(Parameterization):
     """The output is x_hat; eps_hat = (z - alpha x_hat) / sigma."""
 
-    def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return output
 
-    def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return (z - per_example(alpha(gamma), z) * self.x(output, z, gamma, space)) / per_example(sigma(gamma), z)
 
-    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def target(self, x: State, eps: State, gamma: PerExample, space: Space) -> State:
         return x
 
-    def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         return -per_example(torch.exp(-gamma / 2), like)
 
-    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         return per_example(torch.ones_like(gamma), like)
 
 
@@ -135,35 +136,35 @@ class Logits(X):
     def __init__(self, scale: float = 1.0) -> None:
         self.scale = scale
 
-    def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return self.scale * torch.softmax(output, dim=-1)
 
-    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def target(self, x: State, eps: State, gamma: PerExample, space: Space) -> State:
         return torch.log(x / self.scale)
 
-    def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def error(self, output: State, x: State, eps: State, gamma: PerExample, space: Space) -> State:
         return x - self.x(output, x, gamma, space)
 
-    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, Parameterization]:
+    def linear(self, output: State, z: State, gamma: PerExample, space: Space) -> tuple[State, Parameterization]:
         return self.x(output, z, gamma, space), X()
 
 
 class V(Parameterization):
     """The output is v_hat = alpha eps_hat - sigma x_hat (Salimans & Ho 2022, appendix D)."""
 
-    def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return per_example(alpha(gamma), z) * z - per_example(sigma(gamma), z) * output
 
-    def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return per_example(sigma(gamma), z) * z + per_example(alpha(gamma), z) * output
 
-    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def target(self, x: State, eps: State, gamma: PerExample, space: Space) -> State:
         return per_example(alpha(gamma), x) * eps - per_example(sigma(gamma), x) * x
 
-    def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         return per_example(alpha(gamma), like)
 
-    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         return -per_example(sigma(gamma), like)
 
 
@@ -177,22 +178,22 @@ class FlowVelocity(Parameterization):
     def _norm(self, like: Tensor, gamma: Tensor) -> Tensor:
         return per_example(alpha(gamma) + sigma(gamma), like)
 
-    def scale_input(self, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def scale_input(self, z: State, gamma: PerExample, space: Space) -> State:
         return z / self._norm(z, gamma)
 
-    def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return (z - per_example(sigma(gamma), z) * output) / self._norm(z, gamma)
 
-    def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return (z + per_example(alpha(gamma), z) * output) / self._norm(z, gamma)
 
-    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def target(self, x: State, eps: State, gamma: PerExample, space: Space) -> State:
         return eps - x
 
-    def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         return per_example(alpha(gamma), like) / self._norm(like, gamma)
 
-    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         return -per_example(sigma(gamma), like) / self._norm(like, gamma)
 
 
@@ -216,26 +217,26 @@ class Preconditioned(Parameterization):
         a, b, s = per_example(alpha(gamma), like), per_example(sigma(gamma), like), std.to(like)
         return a, b, s, torch.rsqrt((a * s).square() + b.square())
 
-    def scale_input(self, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def scale_input(self, z: State, gamma: PerExample, space: Space) -> State:
         return z * self._terms(z, gamma, space)[3] if self.scale else z
 
-    def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         a, b, s, r = self._terms(z, gamma, space)
         return a * (s * r).square() * z + s * b * r * output
 
-    def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         a, b, s, r = self._terms(z, gamma, space)
         return b * r.square() * z - a * s * r * output
 
-    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def target(self, x: State, eps: State, gamma: PerExample, space: Space) -> State:
         a, b, s, r = self._terms(x, gamma, space)
         return (b * x / s - a * s * eps) * r
 
-    def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         a, _, s, r = self._terms(like, gamma, space)
         return -a * s * r
 
-    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         _, b, s, r = self._terms(like, gamma, space)
         return b * s * r
 
@@ -262,10 +263,10 @@ class PerBlock(Parameterization):
             out[name] = value.expand(shape)
         return space.join(out)
 
-    def scale_input(self, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def scale_input(self, z: State, gamma: PerExample, space: Space) -> State:
         return self._map("scale_input", (z,), gamma, space)
 
-    def linear(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> tuple[Tensor, Parameterization]:
+    def linear(self, output: State, z: State, gamma: PerExample, space: Space) -> tuple[State, Parameterization]:
         assert isinstance(space, Product)
         outputs, states = space.split(output), space.split(z)
         parts = {
@@ -275,20 +276,20 @@ class PerBlock(Parameterization):
         affine = PerBlock({name: reading for name, (_, reading) in parts.items()})
         return space.join({name: out for name, (out, _) in parts.items()}), affine
 
-    def x(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return self._map("x", (output, z), gamma, space)
 
-    def eps(self, output: Tensor, z: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps(self, output: State, z: State, gamma: PerExample, space: Space) -> State:
         return self._map("eps", (output, z), gamma, space)
 
-    def target(self, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def target(self, x: State, eps: State, gamma: PerExample, space: Space) -> State:
         return self._map("target", (x, eps), gamma, space)
 
-    def error(self, output: Tensor, x: Tensor, eps: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def error(self, output: State, x: State, eps: State, gamma: PerExample, space: Space) -> State:
         return self._map("error", (output, x, eps), gamma, space)
 
-    def eps_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def eps_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         return self._map("eps_scale", (like,), gamma, space)
 
-    def x_scale(self, like: Tensor, gamma: Tensor, space: Space) -> Tensor:
+    def x_scale(self, like: State, gamma: PerExample, space: Space) -> Scale:
         return self._map("x_scale", (like,), gamma, space)

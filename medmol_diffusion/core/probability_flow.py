@@ -21,6 +21,7 @@ from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.observation import Observation
 from medmol_diffusion.core.ode import FixedGrid, Solver
 from medmol_diffusion.core.schedule import Schedule, log_sigma_squared, per_example, sigma
+from medmol_diffusion.core.shapes import PerExample, PerProbe, Probes, State
 from medmol_diffusion.core.space import Space
 
 PROBES = ("rademacher", "gaussian")
@@ -28,7 +29,7 @@ DATA_ENDS = ("bound", "z")
 LOG_2_PI = math.log(2 * math.pi)
 
 
-def draw_probes(space: Space, like: Tensor, count: int, kind: str, generator: Randomness) -> Tensor:
+def draw_probes(space: Space, like: State, count: int, kind: str, generator: Randomness) -> Probes:
     """[count, B, ...] probes v on the space with E[v v^T] its projection, so that E[v^T J v] is the trace there.
 
     "rademacher" are random signs, "gaussian" is noise (Hutchinson 1990); both masked and projected.
@@ -45,13 +46,13 @@ def draw_probes(space: Space, like: Tensor, count: int, kind: str, generator: Ra
 def flow(
     denoiser: Denoiser,
     space: Space,
-    z: Tensor,
-    start: Tensor,
-    end: Tensor,
+    z: State,
+    start: PerExample,
+    end: PerExample,
     solver: Solver,
-    probes: Tensor | None = None,
+    probes: Probes | None = None,
     condition: Any = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[State, PerProbe]:
     """Carry z from gamma = ``start`` to gamma = ``end``: (z there, [K, B] integral of div f dgamma, one row per probe).
 
     Then log p_start(z_start) = log p_end(z_end) + the integral. Both are integrated together in float64; the denoiser
@@ -71,7 +72,7 @@ def flow(
     count = 1 if probes is None else len(probes)
     differentiable = torch.is_grad_enabled()
 
-    def field(gamma: Tensor, y: Tensor) -> Tensor:
+    def field(gamma: PerExample, y: Tensor) -> Tensor:
         state = y[:, :size].reshape(shape)
         if not state.requires_grad:
             state = state.detach()
@@ -109,7 +110,7 @@ def probability_flow_nll(
     denoiser: Denoiser,
     schedule: Schedule,
     space: Space,
-    x: Tensor,
+    x: State,
     observation: Observation | None = None,
     data: Any = None,
     generator: Randomness | None = None,

@@ -14,6 +14,7 @@ from torch import Tensor
 from medmol_diffusion.core.denoiser import Denoiser, Prediction, check_zero_snr
 from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.schedule import Schedule, Tabulated
+from medmol_diffusion.core.shapes import Grid, PerExample, State
 from medmol_diffusion.core.space import Space
 from medmol_diffusion.core.stepper import Past, Stepper
 
@@ -23,7 +24,7 @@ KARRAS_RHO = 7.0
 _AHEAD, _AHEAD_NUMBERS = 16, 2**18
 
 
-def grid(schedule: Schedule, steps: int, kind: str = "time", start: float = 1.0, end: float = 0.0) -> Tensor:
+def grid(schedule: Schedule, steps: int, kind: str = "time", start: float = 1.0, end: float = 0.0) -> Grid:
     """[steps + 1] gammas from t = ``start`` to t = ``end``; with start < end, those of inversion.
 
     "time": uniform in t. "trailing": the same, but on the levels of a discrete-time model with T transitions, t_i =
@@ -63,13 +64,13 @@ def grid(schedule: Schedule, steps: int, kind: str = "time", start: float = 1.0,
 def sample(
     denoiser: Denoiser,
     stepper: Stepper,
-    gammas: Tensor,
+    gammas: Grid,
     space: Space,
-    z: Tensor,
+    z: State,
     generator: Randomness,
     condition: Any = None,
     progress: Callable[[int], None] | None = None,
-) -> Tensor:
+) -> State:
     """Run ``stepper`` over the consecutive pairs of ``gammas`` from the state z at gammas[0]; returns z at gammas[-1].
 
     Nothing here or in a stepper waits for the device. A generator on the CPU draws there, and its noise is copied.
@@ -90,10 +91,10 @@ def sample(
             stepper draws fresh noise.
     """
 
-    def predict(state: Tensor, gamma: Tensor) -> Prediction:
+    def predict(state: State, gamma: PerExample) -> Prediction:
         return denoiser(state, gamma, space, condition)
 
-    def noise() -> Tensor:
+    def noise() -> State:
         if not drawn:
             drawn.extend(space.noises(like, generator, min(ahead, steps - done)))
         return drawn.popleft()

@@ -12,28 +12,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medmol_diffusion.core.shapes import Grid, PerExample, Scale, State, Times
 
-def log_alpha_squared(gamma: Tensor) -> Tensor:
+
+def log_alpha_squared(gamma: Times) -> Times:
     """log alpha^2 = log sigmoid(-gamma) = -softplus(gamma)."""
     return -F.softplus(gamma)
 
 
-def log_sigma_squared(gamma: Tensor) -> Tensor:
+def log_sigma_squared(gamma: Times) -> Times:
     """log sigma^2 = log sigmoid(gamma) = -softplus(-gamma)."""
     return -F.softplus(-gamma)
 
 
-def alpha(gamma: Tensor) -> Tensor:
+def alpha(gamma: Times) -> Times:
     """alpha = sigmoid(-gamma)^(1/2)."""
     return torch.exp(0.5 * log_alpha_squared(gamma))
 
 
-def sigma(gamma: Tensor) -> Tensor:
+def sigma(gamma: Times) -> Times:
     """sigma = sigmoid(gamma)^(1/2)."""
     return torch.exp(0.5 * log_sigma_squared(gamma))
 
 
-def per_example(value: Tensor, like: Tensor) -> Tensor:
+def per_example(value: PerExample, like: State) -> Scale:
     """[B] -> [B, 1, ..., 1] in the dtype and on the device of ``like`` (B, ...)."""
     return value.to(like).reshape(-1, *[1] * (like.dim() - 1))
 
@@ -42,11 +44,11 @@ class Schedule(nn.Module, ABC):
     """A monotone map t in [0, 1] -> gamma."""
 
     @abstractmethod
-    def gamma(self, t: Tensor) -> Tensor:
+    def gamma(self, t: Times) -> Times:
         """gamma(t) in float64, same shape as ``t``."""
 
     @abstractmethod
-    def derivative(self, t: Tensor) -> Tensor:
+    def derivative(self, t: Times) -> Times:
         """d gamma / dt in float64, same shape as ``t``."""
 
     @property
@@ -60,7 +62,7 @@ class Schedule(nn.Module, ABC):
         return self.gamma(torch.ones((), dtype=torch.float64)).item()
 
     @torch.no_grad()
-    def time(self, gamma: Tensor) -> Tensor:
+    def time(self, gamma: Times) -> Times:
         """t with gamma(t) = ``gamma``, by bisection to the last bit of t; 0 or 1 beyond the ends."""
         low, high = torch.zeros_like(gamma, dtype=torch.float64), torch.ones_like(gamma, dtype=torch.float64)
         for _ in range(torch.finfo(torch.float64).bits - 10):
@@ -69,7 +71,7 @@ class Schedule(nn.Module, ABC):
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2
 
-    def log_density(self, gamma: Tensor) -> Tensor:
+    def log_density(self, gamma: Times) -> Times:
         """log p(gamma) of gamma(t), t ~ U(0, 1): -log gamma'(t(gamma)), of the shape of ``gamma``, float64.
 
         Its gradient in the schedule's parameters is taken at fixed gamma: t(gamma) moves with them.
@@ -100,11 +102,11 @@ class LinearGamma(Schedule):
         check_ends(gamma_0, gamma_1)
         self.ends = (gamma_0, gamma_1)
 
-    def gamma(self, t: Tensor) -> Tensor:
+    def gamma(self, t: Times) -> Times:
         start, end = self.ends
         return start + (end - start) * t.double()
 
-    def derivative(self, t: Tensor) -> Tensor:
+    def derivative(self, t: Times) -> Times:
         start, end = self.ends
         return torch.full_like(t, end - start, dtype=torch.float64)
 
@@ -124,11 +126,11 @@ class Cosine(Schedule):
         check_ends(gamma_0, gamma_1)
         self.angles = (math.atan(math.exp(gamma_0 / 2)), math.atan(math.exp(gamma_1 / 2)))
 
-    def gamma(self, t: Tensor) -> Tensor:
+    def gamma(self, t: Times) -> Times:
         start, end = self.angles
         return 2 * torch.log(torch.tan(start + (end - start) * t.double()))
 
-    def derivative(self, t: Tensor) -> Tensor:
+    def derivative(self, t: Times) -> Times:
         start, end = self.angles
         return 4 * (end - start) / torch.sin(2 * (start + (end - start) * t.double()))
 
@@ -144,9 +146,9 @@ class Tabulated(Schedule):
         ValueError: the table is not increasing, or not finite before its last entry.
     """
 
-    table: Tensor
+    table: Grid
 
-    def __init__(self, table: Tensor) -> None:
+    def __init__(self, table: Tensor) -> None:  # of any shape: one that is no vector is refused below
         super().__init__()
         table = table.double()
         finite = torch.isfinite(table)
@@ -170,18 +172,18 @@ class Tabulated(Schedule):
         left = place.floor().clamp(0, self.transitions - 1).long()
         return self.table[left], self.table[left + 1], place - left
 
-    def gamma(self, t: Tensor) -> Tensor:
+    def gamma(self, t: Times) -> Times:
         left, right, fraction = self._at(t)
         terminal = right.isinf()
         step, gone = torch.where(terminal, 0.0, right - left), torch.where(terminal, fraction, 0.0)
         return left + step * fraction - torch.log1p(-gone)
 
-    def derivative(self, t: Tensor) -> Tensor:
+    def derivative(self, t: Times) -> Times:
         left, right, fraction = self._at(t)
         return torch.where(right.isinf(), 1 / (1 - fraction), right - left) * self.transitions
 
 
-def zero_terminal_snr(log_alpha2: Tensor) -> Tensor:
+def zero_terminal_snr(log_alpha2: Grid) -> Grid:
     """log alpha^2 of a table, alpha shifted and stretched so that its last entry is 0 and its first is kept.
 
     alpha_i <- (alpha_i - alpha_n) alpha_0 / (alpha_0 - alpha_n) (Lin et al. 2023, algorithm 1).
@@ -191,7 +193,7 @@ def zero_terminal_snr(log_alpha2: Tensor) -> Tensor:
     return log_alpha2 + (shift - shift[0])
 
 
-def gammas_of(beta: Tensor, zero_snr: bool = False) -> Tensor:
+def gammas_of(beta: Grid, zero_snr: bool = False) -> Grid:
     """The gammas of alpha_i^2 = prod_{j <= i} (1 - beta_j)."""
     log_alpha2 = torch.log1p(-beta).cumsum(0)
     if zero_snr:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medmol_diffusion.core.denoiser import Prediction
 from medmol_diffusion.core.schedule import alpha, log_sigma_squared, per_example, sigma
+from medmol_diffusion.core.shapes import PerExample, State
 
 Predict = Callable[[Tensor, Tensor], Prediction]
 DrawNoise = Callable[[], Tensor]
@@ -49,8 +50,8 @@ class Stepper(ABC):
 
     @abstractmethod
     def __call__(
-        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
-    ) -> tuple[Tensor, Past | None]:
+        self, z: State, gamma_t: PerExample, gamma_s: PerExample, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[State, Past | None]:
         """(z_s, what the next step may need).
 
         Args:
@@ -72,8 +73,8 @@ class Ancestral(Stepper):
     inverts = False
 
     def __call__(
-        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
-    ) -> tuple[Tensor, Past | None]:
+        self, z: State, gamma_t: PerExample, gamma_s: PerExample, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[State, Past | None]:
         prediction = predict(z, gamma_t)
         eps, coefficients = noise(), held(gamma_t, gamma_s, eta=1.0)
         if prediction.x_variance is not None:
@@ -100,8 +101,8 @@ class DDIM(Stepper):
         self.eta, self.inverts = eta, not eta
 
     def __call__(
-        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
-    ) -> tuple[Tensor, Past | None]:
+        self, z: State, gamma_t: PerExample, gamma_s: PerExample, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[State, Past | None]:
         prediction = predict(z, gamma_t)
         if not self.eta:
             return flow_step(prediction, gamma_s), None
@@ -118,8 +119,8 @@ class Euler(Stepper):
     """
 
     def __call__(
-        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
-    ) -> tuple[Tensor, Past | None]:
+        self, z: State, gamma_t: PerExample, gamma_s: PerExample, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[State, Past | None]:
         turn = torch.atan(torch.exp(gamma_s / 2)) - torch.atan(torch.exp(gamma_t / 2))
         return torch.addcmul(z, per_example(turn, z), predict(z, gamma_t).v), None
 
@@ -133,12 +134,12 @@ class Heun(Stepper):
     """
 
     def __call__(
-        self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, predict: Predict, noise: DrawNoise, past: Past | None
-    ) -> tuple[Tensor, Past | None]:
+        self, z: State, gamma_t: PerExample, gamma_s: PerExample, predict: Predict, noise: DrawNoise, past: Past | None
+    ) -> tuple[State, Past | None]:
         return heun_step(z, predict(z, gamma_t), gamma_s, predict), None
 
 
-def combine(coefficients: Sequence[Tensor], states: Sequence[Tensor]) -> Tensor:
+def combine(coefficients: Sequence[Tensor], states: Sequence[Tensor]) -> State:
     """sum_i c_i z_i of coefficients [B] and states [B, ...], in the states' dtype and one pass over each state."""
     (first, *others), (state, *states) = coefficients, states
     total = per_example(first, state) * state
@@ -147,19 +148,19 @@ def combine(coefficients: Sequence[Tensor], states: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def flow_step(prediction: Prediction, gamma_s: Tensor) -> Tensor:
+def flow_step(prediction: Prediction, gamma_s: PerExample) -> State:
     """alpha_s x_hat + sigma_s eps_hat, the first-order step of the flow."""
     return combine((alpha(gamma_s), sigma(gamma_s)), (prediction.x, prediction.eps))
 
 
-def heun_step(z: Tensor, first: Prediction, gamma_s: Tensor, predict: Predict) -> Tensor:
+def heun_step(z: State, first: Prediction, gamma_s: PerExample, predict: Predict) -> State:
     """(sigma_s / sigma_t) z_t + alpha_s (1 - e^-h) (x_hat_t + x_hat_s) / 2, x_hat_s at the end of DDIM's step."""
     ahead = flow_step(first, gamma_s)
     _, gain, _ = held(first.gamma, gamma_s)
     return torch.addcmul(ahead, per_example(gain / 2, z), predict(ahead, gamma_s).x - first.x)
 
 
-def held(gamma_t: Tensor, gamma_s: Tensor, eta: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+def held(gamma_t: PerExample, gamma_s: PerExample, eta: float = 0.0) -> tuple[PerExample, PerExample, PerExample]:
     """(decay, gain, spread), [B] each: z_s = decay z_t + gain x_hat + spread eps if x_hat is held along the step.
 
     decay = (sigma_s / sigma_t) e^(-eta h), gain = alpha_s (1 - e^(-(1 + eta) h)), spread = sigma_s sqrt(1 - e^(-2 eta

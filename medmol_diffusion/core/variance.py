@@ -3,11 +3,12 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from medmol_diffusion.core.denoiser import Denoiser, Prediction
 from medmol_diffusion.core.parameterization import Parameterization
 from medmol_diffusion.core.schedule import alpha, per_example, sigma
+from medmol_diffusion.core.shapes import PerExample, Scale, State
 from medmol_diffusion.core.space import Product, Space, ZeroCentre
 
 
@@ -48,7 +49,7 @@ class VarianceDenoiser(Denoiser):
     def needs_signal(self) -> bool:
         return self.parameterization.needs_signal
 
-    def forward(self, z: Tensor, gamma: Tensor, space: Space, condition: Any = None) -> Prediction:
+    def forward(self, z: State, gamma: PerExample, space: Space, condition: Any = None) -> Prediction:
         if _zero_centre(space):
             raise ValueError("a variance for every element has no meaning on a zero-centre space: use a fixed variance")
         both = self.network(self.parameterization.scale_input(z, gamma, space), gamma, space, condition)
@@ -59,7 +60,7 @@ class VarianceDenoiser(Denoiser):
             )
         return Prediction(output, z, gamma, self.parameterization, space, self.bound(gamma, z) * torch.sigmoid(logit))
 
-    def bound(self, gamma: Tensor, like: Tensor) -> Tensor:
+    def bound(self, gamma: PerExample, like: State) -> Scale:
         """C_max, broadcastable against a state."""
         s2, b2 = self.data_std**2, sigma(gamma).square()
         return per_example(s2 * b2 / (alpha(gamma).square() * s2 + b2), like)

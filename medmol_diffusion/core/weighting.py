@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmol_diffusion.core.schedule import per_example
+from medmol_diffusion.core.shapes import Factor, PerExample, Scale
 
 
 class Weighting(ABC):
     """The factor on the squared error of the output, and what is added to the loss."""
 
     @abstractmethod
-    def __call__(self, gamma: Tensor, gamma_derivative: Tensor, eps_scale: Tensor, x_scale: Tensor) -> Tensor:
+    def __call__(self, gamma: PerExample, gamma_derivative: PerExample, eps_scale: Scale, x_scale: Scale) -> Factor:
         """The factor, broadcastable against a state.
 
         Args:
@@ -30,7 +31,7 @@ class Weighting(ABC):
             eps_scale, x_scale: of the prediction, broadcastable against a state.
         """
 
-    def offset(self, gamma: Tensor) -> Tensor:
+    def offset(self, gamma: PerExample) -> PerExample:
         """[B] what is added to the loss per degree of freedom; zero unless the weight is learned."""
         return torch.zeros_like(gamma)
 
@@ -39,7 +40,7 @@ class Simple(Weighting):
     """w = 1: |eps - eps_hat|^2 (Ho et al. 2020, eq. 14). With gamma drawn uniformly this is the bound itself, up to a
     constant."""
 
-    def __call__(self, gamma: Tensor, gamma_derivative: Tensor, eps_scale: Tensor, x_scale: Tensor) -> Tensor:
+    def __call__(self, gamma: PerExample, gamma_derivative: PerExample, eps_scale: Scale, x_scale: Scale) -> Factor:
         return eps_scale.square()
 
 
@@ -47,7 +48,7 @@ class Native(Weighting):
     """|target - output|^2, the output's own error, w = 1 / c^2: for Preconditioned, the weight of Karras et al. 2022,
     table 1, on data of that standard deviation."""
 
-    def __call__(self, gamma: Tensor, gamma_derivative: Tensor, eps_scale: Tensor, x_scale: Tensor) -> Tensor:
+    def __call__(self, gamma: PerExample, gamma_derivative: PerExample, eps_scale: Scale, x_scale: Scale) -> Factor:
         return eps_scale.new_ones(())
 
 
@@ -55,7 +56,7 @@ class VLB(Weighting):
     """w = gamma' / 2, the continuous bound (Kingma et al. 2021, eq. 17): for any levels that span the schedule, the
     expected loss times the degrees of freedom is the diffusion term, in nats."""
 
-    def __call__(self, gamma: Tensor, gamma_derivative: Tensor, eps_scale: Tensor, x_scale: Tensor) -> Tensor:
+    def __call__(self, gamma: PerExample, gamma_derivative: PerExample, eps_scale: Scale, x_scale: Scale) -> Factor:
         return 0.5 * per_example(_measure(gamma, gamma_derivative), eps_scale) * eps_scale.square()
 
 
@@ -69,7 +70,7 @@ class MinSNR(Weighting):
     def __init__(self, bound: float = 5.0) -> None:
         self.log_bound = math.log(_positive("bound", bound))
 
-    def __call__(self, gamma: Tensor, gamma_derivative: Tensor, eps_scale: Tensor, x_scale: Tensor) -> Tensor:
+    def __call__(self, gamma: PerExample, gamma_derivative: PerExample, eps_scale: Scale, x_scale: Scale) -> Factor:
         return per_example(torch.exp((gamma + self.log_bound).clamp(max=0)), eps_scale) * eps_scale.square()
 
 
@@ -83,7 +84,7 @@ class P2(Weighting):
     def __init__(self, k: float = 1.0, power: float = 1.0) -> None:
         self.log_k, self.power = math.log(_positive("k", k)), power
 
-    def __call__(self, gamma: Tensor, gamma_derivative: Tensor, eps_scale: Tensor, x_scale: Tensor) -> Tensor:
+    def __call__(self, gamma: PerExample, gamma_derivative: PerExample, eps_scale: Scale, x_scale: Scale) -> Factor:
         log_sum = self.log_k + F.softplus(-gamma - self.log_k)  # log(k + SNR)
         return per_example(torch.exp(-self.power * log_sum), eps_scale) * eps_scale.square()
 
@@ -104,7 +105,7 @@ class EDM(Weighting):
     def __init__(self, data_std: float = 0.5) -> None:
         self.data_std = _positive("data_std", data_std)
 
-    def __call__(self, gamma: Tensor, gamma_derivative: Tensor, eps_scale: Tensor, x_scale: Tensor) -> Tensor:
+    def __call__(self, gamma: PerExample, gamma_derivative: PerExample, eps_scale: Scale, x_scale: Scale) -> Factor:
         return eps_scale.square() + (x_scale / self.data_std).square()
 
 
@@ -118,7 +119,7 @@ class SigmoidWeighting(Weighting):
     def __init__(self, bias: float = 2.0) -> None:
         self.bias = bias
 
-    def __call__(self, gamma: Tensor, gamma_derivative: Tensor, eps_scale: Tensor, x_scale: Tensor) -> Tensor:
+    def __call__(self, gamma: PerExample, gamma_derivative: PerExample, eps_scale: Scale, x_scale: Scale) -> Factor:
         weight = 0.5 * _measure(gamma, gamma_derivative) * torch.sigmoid(gamma + self.bias)
         return per_example(weight, eps_scale) * eps_scale.square()
 
@@ -141,13 +142,13 @@ class LearnedUncertainty(nn.Module, Weighting):
         self.base = Native() if base is None else base
         self.coefficients = nn.Parameter(torch.zeros(count))
 
-    def offset(self, gamma: Tensor) -> Tensor:
+    def offset(self, gamma: PerExample) -> PerExample:
         """[B] u(gamma)."""
         place = math.pi * torch.sigmoid(gamma / 4)
         waves = torch.cos(place[:, None] * torch.arange(len(self.coefficients), device=gamma.device))
         return waves @ self.coefficients.to(waves)
 
-    def forward(self, gamma: Tensor, gamma_derivative: Tensor, eps_scale: Tensor, x_scale: Tensor) -> Tensor:
+    def forward(self, gamma: PerExample, gamma_derivative: PerExample, eps_scale: Scale, x_scale: Scale) -> Factor:
         """The factor, e^(-u) times that of the base."""
         factor = self.base(gamma, gamma_derivative, eps_scale, x_scale)
         return per_example(torch.exp(-self.offset(gamma)), eps_scale) * factor

@@ -3,7 +3,7 @@ import torch
 from scipy.stats import kstest
 
 from medmol_diffusion.core import Masked, Streams
-from medmol_diffusion.core.noise import standard_normal, stratified_uniforms
+from medmol_diffusion.core.noise import standard_normal, stratified_uniforms, uniforms
 
 
 def test_draws_of_an_item_depend_on_seed_and_index_alone() -> None:
@@ -57,6 +57,24 @@ def test_stream_uniforms_are_spread_evenly_and_know_no_batch(draws: int) -> None
     assert torch.equal((u * draws).floor(), torch.arange(draws)[:, None].expand(draws, 100).double())
     gaps = u.sort(dim=1).values.diff(dim=1) * draws
     assert gaps.max() < 2 / 100  # a hundred independent uniforms leave a gap of about 5 / 100
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_times_of_a_shared_batch_fall_one_into_every_cell_over_all_shares(draws: int) -> None:
+    """Places 0, 3, 6 on one rank, 1, 4 on the next, 2, 5 on the last."""
+    shares = [Streams(9, torch.arange(rank, 7, 3), total=7) for rank in range(3)]
+    u = torch.cat([stratified_uniforms(len(share), draws, share) for share in shares], 1)
+    cells = (u * draws * 7).floor().long()
+    assert torch.equal(cells.flatten().sort().values, torch.arange(draws * 7))
+    alone = stratified_uniforms(7, draws, Streams(9, torch.arange(7), total=7))
+    assert torch.equal(u, alone[:, [0, 3, 6, 1, 4, 2, 5]])
+    assert stratified_uniforms(1, draws, Streams(9, torch.tensor([7]), total=7)).shape == (draws, 1)  # does not count
+
+
+def test_uniforms_of_an_item_are_those_it_draws_one_by_one() -> None:
+    ahead, turn = (Streams(3, torch.arange(4)) for _ in range(2))
+    assert torch.equal(uniforms(4, 5, ahead), torch.stack([turn.uniform() for _ in range(5)], -1))
+    assert torch.equal(ahead.uniform(), turn.uniform())
 
 
 @pytest.mark.parametrize("streams", [True, False])
