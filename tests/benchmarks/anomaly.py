@@ -34,6 +34,7 @@ from medmol_diffusion.mri.anomaly.evaluation import Evaluation, Evaluator, proto
 from medmol_diffusion.mri.anomaly.lesion_shape import LesionShape, read_shapes
 from medmol_diffusion.training.saved import load_model
 from tests.benchmarks.anomaly_curves import Curves, draw, rows, to_list
+from tests.benchmarks.anomaly_own import add_own, models_of, run_own
 from tests.benchmarks.anomaly_sets import Head, Sets, phantom_head, phantoms, planted, read_heads, shuffled, split
 
 
@@ -47,6 +48,7 @@ def add_heads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shapes", type=Path, metavar="FOLDER", help="masks whose components are planted; else blobs")
     parser.add_argument("--contrasts", type=float, nargs="+", default=[-0.6, -0.3, -0.15, 0.15, 0.3, 0.6])
     parser.add_argument("--volumes", type=float, nargs="+", default=[0.5, 2.0, 8.0], metavar="ML")
+    parser.add_argument("--per-head", type=int, metavar="N", help="N of those lesions a head, in turn; else all")
 
 
 def add_protocol(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +80,7 @@ def sets_of(options: argparse.Namespace, healthy: Sequence[Head], test: Sequence
     """Of heads from files: planted, or as they are."""
     if options.data == "planted":
         shapes = shapes_of(options)
-        return planted(healthy, test, options.contrasts, options.volumes, shapes, upper, options.seed)
+        return planted(healthy, test, options.contrasts, options.volumes, shapes, upper, options.seed, options.per_head)
     sick = [head.lesions is not None and bool(head.lesions.data.any()) for head in test]
     groups = [{"kind": "real"} if ill else {} for ill in sick]
     return Sets([head.healthy() for head in healthy], [head.case() for head in test], groups)
@@ -87,7 +89,7 @@ def sets_of(options: argparse.Namespace, healthy: Sequence[Head], test: Sequence
 def own_sets(options: argparse.Namespace, model: VolumeDiffusion) -> Sets:
     grid = model.grid
     if options.data == "phantoms":
-        return phantoms(grid, options.contrast, options.heads, options.lesions)
+        return phantoms(grid, options.contrast, options.heads, options.lesions, options.images)
     if options.folder is None:
         if options.data != "planted":
             raise InputError("--data scans needs --folder DIR, the heads, and --masks GLOB, their lesions")
@@ -134,18 +136,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", choices=("phantoms", "planted", "scans"), required=True)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--contrast", default="FLAIR", help="of phantoms")
+    parser.add_argument(
+        "--images", nargs="*", default=[], metavar="CONTRAST", help="of the same phantoms, to translate"
+    )
     parser.add_argument("--heads", type=int, default=10, help="phantoms of each set")
     parser.add_argument("--lesions", type=int, default=2, help="of a phantom")
     parser.add_argument("--calibration", type=float, default=0.4, help="share of the people that is learnt from")
     parser.add_argument("--device", default="cpu")
     add_heads(parser)
     add_protocol(parser)
+    add_own(parser)
     options = parser.parse_args(arguments)
+    own = models_of(options.own)
     setting = setting_of(options, load_model(options.model).to(options.device))
     sets = own_sets(options, setting.model)
     by = Evaluator(setting, sets.healthy, sets.test, options.quantile, draws=options.draws, seed=options.seed)
     curves = curves_of(options, sets, by.overlap)
-    found, left_out = by.run(options.methods or list(METHODS), curves.seen)
+    found, left_out = by.run([name for name in options.methods or METHODS if name not in own], curves.seen)
+
+    def asked(model: VolumeDiffusion) -> Setting:
+        healthy = asked_covariates(options.own_covariate if model.covariates is not None else ())
+        return Setting(model, healthy, options.guidance, options.seed)
+
+    found = [one for one in found if one.name not in own] + run_own(own, by, asked, options.device, curves.seen)
+    found.sort(key=lambda one: one.baseline)
+    left_out = {name: why for name, why in left_out.items() if name not in own}
     write(options, found, left_out, by, curves)
 
 

@@ -1,7 +1,7 @@
 """The scans of an anomaly benchmark: heads read from a folder or made, planted with lesions or as they are."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,15 +104,20 @@ def phantom_head(seed: int, grid: Grid, contrast: Contrast, kind: str | None = N
     return Head(f"phantom-{seed:04d}", scan, brain, white, truth if kind else None)
 
 
-def phantoms(grid: Grid, contrast: Contrast, count: int, lesions: int) -> Sets:
+def phantoms(grid: Grid, contrast: Contrast, count: int, lesions: int, images: Sequence[Contrast] = ()) -> Sets:
     """``count`` healthy heads to learn from, as many to count false alarms on, and as many other people, each with
-    every kind of lesion in turn."""
-    healthy = [phantom_head(i, grid, contrast).healthy() for i in range(count)]
-    test = [phantom_head(count + i, grid, contrast).case() for i in range(count)]
+    every kind of lesion in turn. ``images`` are further contrasts of the same heads, lesions and all."""
+
+    def made(seed: int, kind: str | None = None) -> Case:
+        case = phantom_head(seed, grid, contrast, kind, lesions).case()
+        return replace(case, images={name: phantom_head(seed, grid, name, kind, lesions).scan for name in images})
+
+    healthy = [made(i) for i in range(count)]
+    test = [made(count + i) for i in range(count)]
     groups: list[Group] = [{} for _ in test]
     for i in range(count):
         for kind in KINDS:
-            test.append(phantom_head(2 * count + i, grid, contrast, kind, lesions).case())
+            test.append(made(2 * count + i, kind))
             groups.append({"kind": kind})
     return Sets(healthy, test, groups)
 
@@ -125,9 +130,11 @@ def planted(
     shapes: Sequence[LesionShape],
     upper: float,
     seed: int,
+    per_head: int | None = None,
 ) -> Sets:
     """Every test head with one lesion of every contrast and volume; the same lesion at every contrast. Where white
     matter is known, lesions lie there and are relative to it; elsewhere in the brain, relative to what is there.
+    With ``per_head``, every head has so many of them alone, dealt in turn, so that each comes as often.
 
     A third of the test heads stay as they are: false alarms are counted on them.
     """
@@ -135,7 +142,7 @@ def planted(
     controls, people = list(test[:cut]), list(test[cut:])
     cases, groups = [head.healthy() for head in controls], [{} for _ in controls]
     for number, head in enumerate(people):
-        for contrast, ml, place in _conditions(contrasts, volumes):
+        for contrast, ml, place in _dealt(_conditions(contrasts, volumes), number, per_head):
             made = plant(
                 head.scan,
                 head.white or head.brain,
@@ -165,9 +172,18 @@ def split(heads: Sequence[Head], share: float) -> tuple[list[Head], list[Head]]:
     return [h for h in heads if h.subject in first], [h for h in heads if h.subject not in first]
 
 
-def _conditions(contrasts: Sequence[float], volumes: Sequence[float]) -> Iterator[tuple[float, float, int]]:
-    """(contrast, ml, number of the volume)."""
-    return ((contrast, ml, place) for place, ml in enumerate(volumes) for contrast in contrasts)
+Condition = tuple[float, float, int]
+"""Contrast, ml, number of the volume."""
+
+
+def _conditions(contrasts: Sequence[float], volumes: Sequence[float]) -> list[Condition]:
+    return [(contrast, ml, place) for place, ml in enumerate(volumes) for contrast in contrasts]
+
+
+def _dealt(conditions: Sequence[Condition], number: int, per_head: int | None) -> list[Condition]:
+    """Those of head ``number``."""
+    count = len(conditions) if per_head is None else min(per_head, len(conditions))
+    return [conditions[(number * count + i) % len(conditions)] for i in range(count)]
 
 
 def _mask(mask: Volume, scan: Volume) -> Volume:

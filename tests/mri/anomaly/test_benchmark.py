@@ -69,6 +69,16 @@ def test_phantoms_of_every_kind_stand_beside_healthy_ones_of_other_people() -> N
     assert sorted(group["kind"] for group in sets.groups if group) == ["cavity", "haemorrhage", "mass", "white_matter"]
 
 
+def test_other_contrasts_of_phantoms_are_of_the_same_heads_and_lesions() -> None:
+    plain, both = phantoms(GRID, "FLAIR", 1, 2), phantoms(GRID, "FLAIR", 1, 2, ["T1w"])
+    for one, two in zip([*plain.healthy, *plain.test], [*both.healthy, *both.test], strict=True):
+        np.testing.assert_array_equal(one.scan.data, two.scan.data)
+        assert list(two.images) == ["T1w"]
+        inside, air = two.brain.data > 0, two.scan.data == two.scan.data.min()
+        assert not np.array_equal(two.images["T1w"].data[inside], two.scan.data[inside])
+        assert two.images["T1w"].data[air].mean() < 0.2 * two.images["T1w"].data[inside].mean()
+
+
 def test_planted_sets_have_every_contrast_and_volume_of_the_same_lesions() -> None:
     heads = [phantom_head(i, GRID, "FLAIR") for i in range(4)]
     sets = planted(heads[:1], heads[1:], [-0.4, 0.4], [10.0, 40.0], (), 99.5, seed=0)
@@ -106,3 +116,11 @@ def test_folds_fit_methods_on_subjects_that_are_neither_trained_nor_tested_on() 
         assert "sub-03" in one.validation
     with pytest.raises(InputError, match="to fit methods on"):
         with_validation(folds(people, 4, 0), 9)
+
+
+def test_lesions_dealt_to_heads_come_equally_often() -> None:
+    heads = [phantom_head(i, GRID, "FLAIR") for i in range(7)]
+    sets = planted(heads[:1], heads[1:], [-0.4, 0.4], [10.0, 40.0], (), 99.5, 0, per_head=2)
+    dealt = [(group["contrast"], group["ml"]) for group in sets.groups if group]
+    assert sorted(dealt) == sorted(2 * [(-0.4, 10.0), (0.4, 10.0), (-0.4, 40.0), (0.4, 40.0)])
+    assert len(sets.test) == 2 + 4 * 2
