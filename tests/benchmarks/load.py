@@ -67,7 +67,7 @@ def main(folder: Path, *kinds: str) -> None:
     print("| command | of | GiB | s |\n|---|---|---|---|", flush=True)
     if "sample" in kinds:
         tiny = trained(folder, "molecules", MOLECULES, write_npz(folder / "some.npz", random_molecules()))
-        for count in (100, 1_000, 10_000):
+        for count in (1_000, 10_000, 100_000):
             say(
                 "`sample`, molecules",
                 count,
