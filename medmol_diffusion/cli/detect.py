@@ -74,6 +74,9 @@ def add(verbs: Verbs) -> None:
         help="of a model of covariates: what a healthy scan is, lesion_load=0 for example; may come several times",
     )
     sub.add_argument("--guidance", type=float, default=1.0, help="scale of classifier-free guidance to it (default 1)")
+    sub.add_argument(
+        "--autoencoder", metavar="MODEL", help="of healthy scans: for the method of that name, a baseline of --masks"
+    )
     what = "of a model of Translation: what it makes scans from, in the order of the scans: --also T1w a.nii b.nii"
     add_also(sub, what)
     sub.add_argument(
@@ -104,7 +107,10 @@ def detect(options: argparse.Namespace) -> None:
     chosen = list(METHODS) if every else chosen
     cases = Cases.of(options)
     model = load(options.model, options.device)
-    detectors = {name: AnomalyDetector(model, name, options.seed, asked, options.guidance) for name in chosen}
+    autoencoder = load(options.autoencoder, options.device) if options.autoencoder else None
+    detectors = {
+        name: AnomalyDetector(model, name, options.seed, asked, options.guidance, autoencoder) for name in chosen
+    }
     results = Results(options, several=len(chosen) > 1)
     summary = _evaluated(detectors, cases, results) if options.masks else _answered(detectors, cases, results, every)
     rows = [

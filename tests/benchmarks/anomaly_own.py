@@ -6,13 +6,13 @@ place: one of Translation for `translate`, one of covariates for `counterfactual
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import METHODS, VolumeDiffusion
-from medmol_diffusion.mri.anomaly import Method, Setting
+from medmol_diffusion.mri.anomaly import Setting
 from medmol_diffusion.mri.anomaly.evaluation import Evaluation, Evaluator
 from medmol_diffusion.mri.anomaly.evaluation.evaluator import Seen
-from medmol_diffusion.mri.anomaly.restore.autoencoder import AutoencoderRestore
 from medmol_diffusion.mri.autoencoder import Autoencoder
 from medmol_diffusion.training.saved import load_model
 
@@ -45,10 +45,11 @@ def run_own(
     for name, path in own.items():
         model = load_model(path).to(device).eval()
         if isinstance(model, Autoencoder):
-            found.append(by.evaluate(Method(AutoencoderRestore(model)), name, seen))
+            setting = replace(by.setting, autoencoder=model)
         elif isinstance(model, VolumeDiffusion):
-            other = Evaluator(setting_of(model), by.healthy, by.test, by.quantile, by.overlap, by.draws, by.seed)
-            found.append(other.evaluate(name, seen=seen))
+            setting = setting_of(model)
         else:
             raise InputError(f"--own {name}={path} is no model of scans")
+        other = Evaluator(setting, by.healthy, by.test, by.quantile, by.overlap, by.draws, by.seed)
+        found.append(other.evaluate(name, seen=seen))
     return found

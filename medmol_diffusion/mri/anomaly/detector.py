@@ -15,6 +15,7 @@ from medmol_diffusion.mri.anomaly.exam import Exam
 from medmol_diffusion.mri.anomaly.method import Method
 from medmol_diffusion.mri.anomaly.registry import method_named
 from medmol_diffusion.mri.anomaly.setting import Setting
+from medmol_diffusion.mri.autoencoder import Autoencoder
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.covariates import Value
 from medmol_diffusion.mri.model import VolumeDiffusion
@@ -86,6 +87,7 @@ class AnomalyDetector:
         seed: of the noise.
         healthy: of a model of covariates, what the healthy version of a scan is asked to be: {"lesion_load": 0}.
         guidance: scale of classifier-free guidance to that; 1 is the conditional model.
+        autoencoder: of healthy scans, for the baseline of that name; a model of latents has its own.
 
     Raises:
         InputError: an unknown method, a model of something else, or a covariate that the model does not know.
@@ -98,6 +100,7 @@ class AnomalyDetector:
         seed: int = 0,
         healthy: Mapping[str, Value] | None = None,
         guidance: float = 1.0,
+        autoencoder: Autoencoder | None = None,
     ) -> None:
         self.name = method if isinstance(method, str) else type(getattr(method, "restore", method)).__name__
         self.method = method_named(method) if isinstance(method, str) else method
@@ -107,7 +110,11 @@ class AnomalyDetector:
             model.known_covariates().asked(1, healthy)
         elif guidance != 1:
             raise InputError(f"guidance = {guidance} needs something to guide to: say what is healthy")
-        self.setting = Setting(model, healthy or {}, guidance, seed)
+        if not (autoencoder is None or isinstance(autoencoder, Autoencoder)):
+            raise InputError(
+                f"a {type(autoencoder).__name__} is no autoencoder: train one by configs/mri/autoencoder.yaml"
+            )
+        self.setting = Setting(model, healthy or {}, guidance, seed, autoencoder)
         self.threshold: float | None = None
         self.healthy_scores: np.ndarray | None = None
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from medmol_diffusion.core import ClassifierFree, Denoiser, Space, Stepper, Streams, grid, stepper_named
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.anomaly.exam import Exam
+from medmol_diffusion.mri.autoencoder import Autoencoder
 from medmol_diffusion.mri.covariates import Value
 from medmol_diffusion.mri.known import Known
 from medmol_diffusion.mri.model import VolumeDiffusion
@@ -44,12 +45,14 @@ class Setting:
         healthy: column -> value, what the healthy version of every scan is asked to be.
         guidance: scale of classifier-free guidance to it; 1 is the conditional model.
         seed: of the noise. That of a scan depends on (seed, its index) alone.
+        autoencoder: of healthy scans, for the baseline of that name; that of the model's first stage when left out.
     """
 
     model: VolumeDiffusion
     healthy: Mapping[str, Value] = field(default_factory=lambda: MappingProxyType({}))
     guidance: float = 1.0
     seed: int = 0
+    autoencoder: Autoencoder | None = None
 
     def streams(self, exam: Exam) -> Streams:
         """A stream of random numbers for each scan. The repeats of a scan (Exam.repeated) have numbers of their own."""

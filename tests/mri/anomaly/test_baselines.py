@@ -246,18 +246,18 @@ def test_an_autoencoder_restores_what_its_latents_can_say() -> None:
     autoencoder = linear_autoencoder().float()
     batch = drawn_scans(3)
     scans = Exam(replace(batch, data=batch.data.float()), batch.mask)
-    setting = Setting(VolumeDiffusion([2, 2, 2], IdentityStage(), network=UNet3D(1, 1, [8], 1)).eval())
+    setting = Setting(VolumeDiffusion([2, 2, 2], IdentityStage(), network=UNet3D(1, 1, [16], 1)).eval())
     network = autoencoder.network
     mean, _ = network.encode(scans.data)
     expected = network.decode(mean)
-    torch.testing.assert_close(AutoencoderRestore(autoencoder)(setting, scans).scans, expected)
-    latent = VolumeDiffusion([2, 2, 2], KLStage(autoencoder=autoencoder), network=UNet3D(2, 2, [8], 1)).eval()
+    torch.testing.assert_close(AutoencoderRestore()(replace(setting, autoencoder=autoencoder), scans).scans, expected)
+    latent = VolumeDiffusion([2, 2, 2], KLStage(autoencoder=autoencoder), network=UNet3D(2, 2, [16], 1)).eval()
     torch.testing.assert_close(AutoencoderRestore()(Setting(latent), scans).scans, expected)
     with pytest.raises(InputError, match="needs an autoencoder: take a model of"):
         AutoencoderRestore()(setting, scans)
-    coarse = Setting(VolumeDiffusion([2, 2, 2], IdentityStage(), network=UNet3D(1, 1, [8], 1), spacing=2.0).eval())
+    coarse = Setting(VolumeDiffusion([2, 2, 2], IdentityStage(), network=UNet3D(1, 1, [16], 1), spacing=2.0).eval())
     with pytest.raises(InputError, match="2 mm"):
-        AutoencoderRestore(autoencoder)(coarse, scans)
+        AutoencoderRestore()(replace(coarse, autoencoder=autoencoder), scans)
 
 
 def test_components_of_few_voxels_are_gone_at_every_threshold() -> None:

@@ -41,6 +41,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made = build(model)
         made.first_stage.spectrum.std.fill_(0.1)
         save_file(made.state_dict(), folder / name / "model.safetensors")
+    autoencoder = {"shape": SHAPE, "spacing": 12.0, "channels": [8, 8], "blocks": 1}
+    model = {"class_path": "medmol_diffusion.mri.Autoencoder", "init_args": autoencoder}
+    (folder / "autoencoder").mkdir()
+    (folder / "autoencoder" / "config.yaml").write_text(yaml.safe_dump({"model": {"model": model}}))
+    save_file(build(model).state_dict(), folder / "autoencoder" / "model.safetensors")
     return folder
 
 
@@ -90,10 +95,11 @@ def test_a_scan_gets_its_map_its_mask_its_picture_and_its_percentile(models: Pat
 
 def test_masks_evaluate_beside_the_baselines_on_other_subjects(models: Path, heads: Path, tmp_path: Path) -> None:
     how = [*learnt(heads), "--masks", str(heads / "masks"), "--aside", "0.25", "-o", str(tmp_path)]
+    how += ["--autoencoder", str(models / "autoencoder")]
     main(["detect", str(models / "free"), *sick_and_well(heads), *how])
     said = json.loads((tmp_path / "detect.json").read_text())
     assert said["method"] == "one_shot"
-    assert {"one_shot", "smoothing"} <= set(said["evaluation"]["voxels"])
+    assert {"one_shot", "smoothing", "autoencoder"} <= set(said["evaluation"]["voxels"])
     assert "2 healthy scans" in said["evaluation"]["protocol"]
     assert 0 <= said["evaluation"]["lesions"]["one_shot"]["subject_auroc"]["value"] <= 1
     assert list(said["scores"]) == sick_and_well(heads)
@@ -136,6 +142,7 @@ def test_what_cannot_be_detected_ends_with_one_sentence(
         ("free", [scan, *healthy, "--quantile", "2"], "quantile = 2.0 must lie between 0 and 1"),
         ("free", [scan, "--also", "T1w", scan], "reads no other contrast"),
         ("free", [scan, "--also", "T1w", scan, scan], "--also T1w has 2 scans for 1"),
+        ("free", [scan, "--autoencoder", str(models / "free")], "a VolumeDiffusion is no autoencoder"),
         ("translation", [scan], "the model reads T1w of the same head"),
     ):
         with pytest.raises(SystemExit) as end:

@@ -96,7 +96,9 @@ class Evaluator:
             InputError: no scan has a lesion inside its mask.
         """
         setting = self.setting
-        detector = AnomalyDetector(setting.model, method, setting.seed, setting.healthy, setting.guidance)
+        detector = AnomalyDetector(
+            setting.model, method, setting.seed, setting.healthy, setting.guidance, setting.autoencoder
+        )
         detector.name = name or detector.name
         began = perf_counter()
         detector.fit(

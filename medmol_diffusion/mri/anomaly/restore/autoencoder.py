@@ -6,7 +6,6 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.anomaly.exam import Exam
 from medmol_diffusion.mri.anomaly.method import Restored
 from medmol_diffusion.mri.anomaly.setting import Setting
-from medmol_diffusion.mri.autoencoder import Autoencoder
 from medmol_diffusion.mri.first_stages.kl_stage import KLStage
 
 
@@ -14,20 +13,17 @@ from medmol_diffusion.mri.first_stages.kl_stage import KLStage
 class AutoencoderRestore:
     """Through the mean of q(u | v) and back (Baur et al. 2021): the residual of a first stage alone, without diffusion.
 
-    Attributes:
-        autoencoder: trained on healthy scans of the model's voxel size; that of the model's first stage when left out.
+    The autoencoder is the setting's, trained on healthy scans of the model's voxel size, or that of the first stage.
     """
-
-    autoencoder: Autoencoder | None = None
 
     def __call__(self, setting: Setting, exam: Exam) -> Restored:
         """Raises InputError where there is none, or it was trained on voxels of another size."""
-        found, stage = self.autoencoder, setting.model.first_stage
+        found, stage = setting.autoencoder, setting.model.first_stage
         if found is None:
             if not isinstance(stage, KLStage):
                 raise InputError(
-                    "the method needs an autoencoder: take a model of latents, or give "
-                    "Method(AutoencoderRestore(autoencoder))"
+                    "the method needs an autoencoder: take a model of latents, or give one of healthy scans "
+                    "(--autoencoder, AnomalyDetector(model, autoencoder=...))"
                 )
             found = stage.autoencoder
         if found.grid.spacing != setting.model.grid.spacing:
