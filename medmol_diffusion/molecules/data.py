@@ -13,6 +13,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import cache
 from medmol_diffusion.molecules.chemistry import SYMBOLS
 from medmol_diffusion.molecules.dataset import Bonds, MoleculeDataset
+from medmol_diffusion.molecules.features import Layout
 from medmol_diffusion.molecules.fingerprint import fingerprint
 from medmol_diffusion.molecules.flat import FlatMolecules
 from medmol_diffusion.molecules.formats import files
@@ -303,6 +304,21 @@ class MoleculeData(MoleculeSource):
         assert flat.folder is not None  # a cache lies in one
         self._fingerprint = cache.known_fingerprint(flat.folder)
         return flat
+
+
+def every_molecule(path: str, layout: Layout, max_atoms: int, properties: list[str], skip: bool) -> MoleculeData:
+    """All molecules of a file in the training part, as a model of that layout needs them. One that the model cannot
+    hold is an error, or with ``skip`` left out."""
+    return MoleculeData(
+        path,
+        elements=list(layout.elements),
+        validation=0.0,
+        test=0.0,
+        bonds="either" if layout.bond_orders or layout.formal_charges else None,
+        properties=properties,
+        max_atoms=max_atoms,
+        strict=not skip,
+    )
 
 
 class EnumeratedData(MoleculeSource):

@@ -58,6 +58,16 @@ class Layout:
         """Categories of an atom: what a network reads and says of one."""
         return len(self.elements) + len(self.formal_charges)
 
+    @property
+    def unit(self) -> str:
+        """What the likelihood of a molecule counts, and its degrees of freedom."""
+        parts = ["positions in angstrom, 3 (N - 1) of them", f"N ({len(self.elements)} + 1) features of elements"]
+        if self.formal_charges:
+            parts.append(f"N x {len(self.formal_charges)} of formal charges")
+        if self.bond_orders:
+            parts.append(f"N (N - 1) / 2 x {len(self.bond_orders)} of bonds")
+        return f"nats per molecule; {', '.join(parts[:-1])} and {parts[-1]}"
+
     def space(self, mask: Tensor) -> Product:
         """The space of a batch of molecules with atoms where ``mask`` [B, N] is true."""
         blocks: dict[str, Space] = {"positions": ZeroCentre(mask), "elements": Masked(mask, len(self.elements))}

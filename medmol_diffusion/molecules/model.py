@@ -1,7 +1,6 @@
 """MoleculeDiffusion: the layout, the network, the size distribution and the core, composed."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
@@ -14,7 +13,6 @@ from medmol_diffusion.core import (
     Denoiser,
     Given,
     Logits,
-    Masked,
     NetworkDenoiser,
     NormalGamma,
     PerBlock,
@@ -23,23 +21,24 @@ from medmol_diffusion.core import (
     Prediction,
     Product,
     Schedule,
-    Streams,
     UniformTime,
     Weighting,
     X,
 )
 from medmol_diffusion.core.noise import Randomness
-from medmol_diffusion.core.objective import draw, schedule_loss, weighted_error
+from medmol_diffusion.core.objective import draw, schedule_loss
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.atom_map import of_atoms
+from medmol_diffusion.molecules import likelihood
 from medmol_diffusion.molecules.chemistry import SYMBOLS
 from medmol_diffusion.molecules.condition import Conditioning
 from medmol_diffusion.molecules.features import Layout
 from medmol_diffusion.molecules.fragment import Fixed
-from medmol_diffusion.molecules.generation import Generator, MoleculeOptions, batches_of_size, sizes_of
+from medmol_diffusion.molecules.generation import Generator, MoleculeOptions
+from medmol_diffusion.molecules.likelihood import Molecules
 from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
 from medmol_diffusion.molecules.networks.egnn import EGNN
 from medmol_diffusion.molecules.networks.network import MoleculeNetwork
+from medmol_diffusion.molecules.objective import state_error
 from medmol_diffusion.molecules.parts import Parts
 from medmol_diffusion.molecules.size import SizeDistribution
 from medmol_diffusion.molecules.state import StateNetwork
@@ -102,7 +101,7 @@ class MoleculeDiffusion(DiffusionModel):
         if max_atoms < 1:
             raise ValueError(f"max_atoms = {max_atoms} must be at least 1")
         self.layout = Layout(tuple(elements), tuple(bond_orders or ()), tuple(formal_charges or ()))
-        self.unit = self._unit()
+        self.unit = self.layout.unit
         self.conditioning: Conditioning | None = None
         if properties or composition:
             self.conditioning = Conditioning(properties or (), elements if composition else (), condition_dropout)
@@ -124,17 +123,6 @@ class MoleculeDiffusion(DiffusionModel):
             UniformTime(self.schedule) if gamma_mean is None else NormalGamma(self.schedule, gamma_mean, gamma_std)
         )
         self.register_buffer("data_std", torch.ones(()))
-
-    def _unit(self) -> str:
-        parts = [
-            "positions in angstrom, 3 (N - 1) of them",
-            f"N ({len(self.layout.elements)} + 1) features of elements",
-        ]
-        if self.layout.formal_charges:
-            parts.append(f"N x {len(self.layout.formal_charges)} of formal charges")
-        if self.layout.bond_orders:
-            parts.append(f"N (N - 1) / 2 x {len(self.layout.bond_orders)} of bonds")
-        return f"nats per molecule; {', '.join(parts[:-1])} and {parts[-1]}"
 
     @property
     def denoiser(self) -> NetworkDenoiser:
@@ -164,26 +152,15 @@ class MoleculeDiffusion(DiffusionModel):
         """All molecules of a file. One with an element that the model does not know, or of more than max_atoms, is an
         error, or with ``skip`` counted and left out. Where the model makes bonds, with those of the file or else of
         rule 1 (MoleculeSource, bonds: either)."""
-        return self._data(path, [], skip)
+        from medmol_diffusion.molecules.data import every_molecule
+
+        return every_molecule(path, self.layout, self.size.max_atoms, [], skip)
 
     def open_conditional_data(self, path: str, skip: bool = False) -> "MoleculeData":
-        return self._data(path, list(self.known_conditioning().properties), skip)
+        from medmol_diffusion.molecules.data import every_molecule
 
-    def _data(self, path: str, properties: list[str], skip: bool) -> "MoleculeData":
-        from medmol_diffusion.molecules.data import MoleculeData
-
-        bonds: Literal["either"] | None = "either" if self.layout.bond_orders or self.layout.formal_charges else None
-        elements = list(self.layout.elements)
-        return MoleculeData(
-            path,
-            elements=elements,
-            validation=0.0,
-            test=0.0,
-            bonds=bonds,
-            properties=properties,
-            max_atoms=self.size.max_atoms,
-            strict=not skip,
-        )
+        properties = list(self.known_conditioning().properties)
+        return every_molecule(path, self.layout, self.size.max_atoms, properties, skip)
 
     def known_conditioning(self) -> Conditioning:
         """Raises InputError where the model takes no condition."""
@@ -247,29 +224,11 @@ class MoleculeDiffusion(DiffusionModel):
         weighting: Weighting,
         gamma_derivative: Tensor | None = None,
     ) -> Tensor:
-        """[B] weighted squared error of the positions per degree of freedom, plus KL(p || softmax(logits)) of every
-        category, summed over its rows and divided by the number of atoms.
+        """objective.state_error."""
+        weights = {"elements": self.element_weight, "formal_charges": self.element_weight, "bonds": self.bond_weight}
+        return state_error(self.layout, weights, prediction, x, eps, weighting, gamma_derivative)
 
-        p is a category's block of x: the one-hot of the data, which makes the divergence a cross-entropy, or the
-        distribution that a teacher holds. Nuclear charges are the means of the same logits and need no term of their
-        own.
-        """
-        space = prediction.space
-        assert isinstance(space, Product)
-        squared_error = weighted_error(prediction, x, eps, weighting, gamma_derivative)
-        positions = space.blocks["positions"]
-        assert isinstance(positions, Masked)
-        error = positions.sum(space.split(squared_error)["positions"]) / positions.dim().to(x)
-        error = error + weighting.offset(prediction.gamma).to(x)
-        clean, output = space.split(x), space.split(prediction.output)
-        num_atoms = positions.mask.sum(1).to(x)
-        for name, (_, scale) in self.layout.categories.items():
-            p, log_q = scale * clean[name], torch.log_softmax(output[name], -1)
-            divergence = space.blocks[name].sum(torch.xlogy(p, p) - p * log_q) / num_atoms
-            error = error + (self.bond_weight if name == "bonds" else self.element_weight) * divergence
-        return error
-
-    def observed(self, batch: "MoleculeBatch | Molecule | Sequence[Molecule]", seed: int = 0) -> Observed:
+    def observed(self, batch: Molecules, seed: int = 0) -> Observed:
         """What -log p(molecule) reads, of a batch, molecules or one molecule, and its own term size = -log p(N).
 
         Positions count 3 (N - 1) degrees of freedom. With T = 1000 the bound is the recipe of EDM (Hoogeboom et al.
@@ -279,40 +238,19 @@ class MoleculeDiffusion(DiffusionModel):
             InputError: no molecules or something else, an element that is not in the model's vocabulary, or a molecule
                 larger than max_atoms.
         """
-        batch = self._batch(batch)
-        place = int(batch.num_atoms.argmax())
-        largest = int(batch.num_atoms[place])
-        if largest > self.size.max_atoms:
-            raise InputError(
-                f"record {int(batch.index[place]) + 1}: a molecule of {largest} atoms has no likelihood in a model of "
-                f"up to {self.size.max_atoms}: leave the larger ones out, or train with a larger max_atoms"
-            )
-        space, x, data = self.layout.encode(batch)
-        size = -self.size.log_prob(batch.num_atoms)
-        terms = {"log_volume": torch.zeros_like(size), "size": size}
-        return Observed(space, x, self.layout.observation(), data, Streams(seed, batch.index), terms)
+        return likelihood.observed(self, batch, seed)
 
-    def observed_with_condition(
-        self, batch: "MoleculeBatch | Molecule | Sequence[Molecule]", seed: int = 0
-    ) -> Observed:
+    def observed_with_condition(self, batch: Molecules, seed: int = 0) -> Observed:
         """What -log p(molecule | its own properties and composition) reads; a value that is missing is not told.
 
         p(N) stands in for p(N | properties). A composition says N, and the size term is zero.
         """
-        conditioning, batch = self.known_conditioning(), self._batch(batch)
-        seen = self.observed(batch, seed)
-        terms = seen.terms | ({"size": torch.zeros_like(seen.terms["size"])} if conditioning.elements else {})
-        return replace(seen, condition=conditioning.encode(conditioning.of(batch)), terms=terms)
-
-    def _batch(self, batch: "MoleculeBatch | Molecule | Sequence[Molecule]") -> MoleculeBatch:
-        if isinstance(batch, MoleculeBatch):
-            return batch if len(batch) else self._batch([])
-        return MoleculeBatch.collate(_listed(batch)).to(self.device)
+        return likelihood.observed_with_condition(self, batch, seed)
 
     @torch.no_grad()
     def atom_scores(
         self,
-        molecules: "MoleculeBatch | Molecule | Sequence[Molecule]",
+        molecules: Molecules,
         transitions: int = 0,
         draws: int | None = 64,
         seed: int = 0,
@@ -331,20 +269,7 @@ class MoleculeDiffusion(DiffusionModel):
         Raises:
             InputError: what ``elbo`` raises.
         """
-        if isinstance(molecules, MoleculeBatch):
-            return self._atom_scores(molecules, transitions, draws, seed)
-        molecules = _listed(molecules)
-        sizes, found = sizes_of(molecules), [np.zeros(0)] * len(molecules)
-        for rows in batches_of_size(sizes, pair_budget):
-            batch = MoleculeBatch.collate([molecules[row] for row in rows.tolist()], rows.tolist()).to(self.device)
-            for row, scores in zip(rows.tolist(), self._atom_scores(batch, transitions, draws, seed), strict=True):
-                found[row] = scores
-        return found
-
-    def _atom_scores(self, batch: MoleculeBatch, transitions: int, draws: int | None, seed: int) -> list[np.ndarray]:
-        bound = self.elbo(batch, transitions, draws, seed)
-        assert bound.map is not None
-        return of_atoms(self.layout.space(batch.mask).split(bound.map), batch.mask)
+        return likelihood.atom_scores(self, molecules, transitions, draws, seed, pair_budget)
 
     def sample(
         self,
@@ -452,13 +377,3 @@ class MoleculeDiffusion(DiffusionModel):
                 none free, an element the model does not know, or an unknown sampler or spacing.
         """
         return Generator(self, **how).inpaint(molecules, fixed, sizes, resamples, jump)
-
-
-def _listed(molecules: Any) -> list[Molecule]:
-    """One molecule or several as a list; raises InputError for none, and for anything else."""
-    found = list(molecules) if isinstance(molecules, Iterable) else [molecules]
-    if not found:
-        raise InputError("no molecules are given: at least one is needed for a likelihood")
-    if strange := next((one for one in found if not isinstance(one, Molecule)), None):
-        raise InputError(f"a {type(strange).__name__} has no likelihood: give Molecules, or a MoleculeBatch")
-    return found

@@ -154,7 +154,7 @@ class Autoencoder(OneShot):
         return PatchDiscriminator(3, channels, in_channels=1, num_layers_d=layers, norm=norm)
 
     def attempt(self, batch: VolumeBatch, generator: torch.Generator) -> Attempt:
-        self.check_shape(batch.data)
+        self.grid.check_shape(batch.data)
         v, count = batch.data, batch.mask.flatten(1).sum(1)
         mu, sigma = self.posterior(v)
         mean = self.decode(mu + sigma * standard_normal(mu, generator), v.shape[2:])
@@ -202,7 +202,7 @@ class Autoencoder(OneShot):
         count = self.default_draws if draws is None else draws
         if count == "exact" or count < 1:
             raise InputError(f"draws = {draws}: an autoencoder needs a number of draws of u, at least 1")
-        self.check_shape(batch.data)
+        self.grid.check_shape(batch.data)
         mu, sigma = self.posterior(batch.data)
         streams, levels = Streams(seed, batch.index), self.grid.levels
         draws_of_u = (mu + sigma * standard_normal(mu, streams) for _ in range(count))

@@ -1,247 +1,25 @@
-"""Scans for training: read once, put on one grid, split by subject, served in batches that any worker count repeats."""
+"""Scans for training from a folder: found, read once, put on one grid, and what lies beside each."""
 
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
 import numpy as np
-import pytorch_lightning as pl
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset, Subset
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri import transforms
-from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.bids import subject_of
 from medmol_diffusion.mri.formats.files import find_scans, read_scans
-from medmol_diffusion.mri.loader import ScanBatches
 from medmol_diffusion.mri.partners import Partners
 from medmol_diffusion.mri.split import SubjectSplit
-from medmol_diffusion.mri.table import Row, Table, find_table, summary_of
-from medmol_diffusion.mri.tokens import find_tokens, padded
-from medmol_diffusion.mri.transforms import LOWER, UPPER, Augmentation, Grid, Prepared
+from medmol_diffusion.mri.table import Table, find_table
+from medmol_diffusion.mri.tokens import find_tokens
+from medmol_diffusion.mri.transforms import UPPER, Augmentation, Grid, flip_axes
 from medmol_diffusion.mri.volume import Volume
-from medmol_diffusion.training.loader import ResumableLoader
+from medmol_diffusion.mri.volume_module import VolumeModule
+from medmol_diffusion.mri.volume_set import Scans
 
 MARKED = 0.1
 """The share of a voxel that a mask must fill for it to be left out: an edge that is partly lesion is not healthy."""
-
-
-@dataclass
-class Scans:
-    """Prepared scans in memory: bin numbers (N, X, Y, Z) uint8 or uint16, boxes (N, 3, 2), what they are called, and
-    what a table knows of each (``covariates``) and of each subject (``participants``); ``images``: name -> bin numbers
-    of other scans of the same heads, on the same grids; ``tokens``: the sequence of embeddings of each, or None;
-    ``excluded``: bool (N, X, Y, Z), voxels that nothing is to be learnt from, or None for none."""
-
-    bins: np.ndarray
-    boxes: np.ndarray
-    names: list[str]
-    subjects: list[str]
-    covariates: list[Row]
-    participants: dict[str, Row] = field(default_factory=dict)
-    images: dict[str, np.ndarray] = field(default_factory=dict)
-    tokens: list[np.ndarray | None] = field(default_factory=list)
-    excluded: np.ndarray | None = None
-
-    @classmethod
-    def stack(
-        cls,
-        prepared: Sequence[Prepared],
-        names: list[str],
-        subjects: list[str],
-        levels: int,
-        images: Sequence[dict[str, np.ndarray]] = (),
-    ) -> "Scans":
-        """Of prepared scans, and the images beside each, (X, Y, Z) in [-1, 1]."""
-        bins = np.stack([transforms.to_bins(scan.volume.data, levels) for scan in prepared])
-        beside = {
-            name: np.stack([transforms.to_bins(each[name], levels) for each in images])
-            for name in (images[0] if images else ())
-        }
-        boxes = np.stack([scan.box for scan in prepared])
-        return cls(bins, boxes, names, subjects, [{} for _ in names], images=beside)
-
-
-class Example(NamedTuple):
-    """A scan as a data set serves it."""
-
-    data: Tensor
-    mask: Tensor
-    place: int
-    name: str
-    covariates: Row
-    images: Mapping[str, Tensor] = MappingProxyType({})
-    tokens: np.ndarray | None = None
-    excluded: Tensor | None = None
-
-
-class VolumeSet(Dataset):
-    """Some of the scans, as examples. `self[i]` is as read, `self[epoch, i]` is augmented.
-
-    `covariates[i]` is what the table knows of scan i: column -> text, without what is missing.
-    """
-
-    def __init__(self, scans: Scans, members: list[int], levels: int, augmentation: Augmentation | None = None) -> None:
-        self.bins = torch.from_numpy(scans.bins[members])
-        self.boxes = scans.boxes[members]
-        self.names = [scans.names[i] for i in members]
-        self.subjects = [scans.subjects[i] for i in members]
-        self.covariates = [scans.covariates[i] for i in members]
-        self.images = {name: torch.from_numpy(bins[members]) for name, bins in scans.images.items()}
-        self.tokens = [scans.tokens[i] if scans.tokens else None for i in members]
-        self.excluded = None if scans.excluded is None else torch.from_numpy(scans.excluded[members])
-        self.levels = levels
-        self.augmentation = augmentation
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> Example:
-        epoch, i = key if isinstance(key, tuple) else (None, key)
-        bins = torch.stack([self.bins[i], *(image[i] for image in self.images.values())])
-        # The same centres as transforms.from_bins, rounded once from float64.
-        data = (bins.double() * (2 / (self.levels - 1)) - 1).float()
-        mask = torch.zeros_like(data[:1], dtype=torch.bool)
-        (x0, x1), (y0, y1), (z0, z1) = self.boxes[i].tolist()
-        mask[:, x0:x1, y0:y1, z0:z1] = True
-        if self.excluded is not None:  # moved as the scan's own voxels are
-            mask = torch.cat([mask, mask & self.excluded[i]])
-        if self.augmentation is not None and epoch is not None:
-            data, mask = self.augmentation(data, mask, self.levels, epoch, i)
-        images = {name: data[k : k + 1] for k, name in enumerate(self.images, start=1)}
-        excluded = mask[1:] if self.excluded is not None else None
-        return Example(data[:1], mask[:1], i, self.names[i], self.covariates[i], images, self.tokens[i], excluded)
-
-
-def collate(examples: Sequence[tuple[Any, ...]]) -> VolumeBatch:
-    """Examples, each with the fields of Example, as a batch."""
-    rows = [Example(*example) for example in examples]
-    images = {name: torch.stack([row.images[name] for row in rows]) for name in rows[0].images}
-    batch = VolumeBatch(
-        torch.stack([row.data for row in rows]),
-        torch.stack([row.mask for row in rows]),
-        torch.tensor([row.place for row in rows]),
-        [row.name for row in rows],
-        [row.covariates for row in rows],
-        images,
-    )
-    if any(row.tokens is not None for row in rows):
-        batch.tokens, batch.token_mask = padded([row.tokens for row in rows])
-    excluded = [row.excluded for row in rows if row.excluded is not None]
-    if excluded:
-        batch.excluded = torch.stack(excluded)
-    return batch
-
-
-class VolumeModule(pl.LightningDataModule, ABC):
-    """Scans held in memory and split by subject: what all sources of scans share.
-
-    After `setup`: `train`, `validation` and `test` (VolumeSet) and `participants`, what is known of each subject.
-    """
-
-    def __init__(
-        self,
-        shape: list[int],
-        levels: int,
-        validation: float,
-        test: float,
-        split_seed: int,
-        batch_size: int,
-        augmentation: Augmentation,
-        num_workers: int,
-        split_file: str | None = None,
-        upper_percentile: float = UPPER,
-    ) -> None:
-        super().__init__()
-        if len(shape) != 3 or min(shape) < 1:
-            raise InputError(f"data.shape needs three sizes of at least 1, not {shape}.")
-        if not 2 <= levels <= 65536:
-            raise InputError(f"data.levels must lie between 2 and 65536, not {levels}.")
-        if validation < 0 or test < 0 or validation + test >= 1:
-            raise InputError(
-                f"data.validation and data.test are shares of the subjects and must leave some for training, "
-                f"but {validation} + {test} >= 1."
-            )
-        if not LOWER < upper_percentile <= 100:
-            raise InputError(f"data.upper_percentile must lie above {LOWER} and not above 100, not {upper_percentile}.")
-        self.shape = (shape[0], shape[1], shape[2])
-        self.levels = levels
-        self.upper_percentile = upper_percentile
-        self.shares = (validation, test)
-        self.split_seed = split_seed
-        self.split_file = split_file
-        self.batch_size = batch_size
-        self.augmentation = augmentation
-        self.num_workers = num_workers
-        self.participants: dict[str, Row] = {}
-
-    @abstractmethod
-    def load(self) -> Scans:
-        """Read and prepare all scans."""
-
-    def setup(self, stage: str | None = None) -> None:
-        if hasattr(self, "train"):
-            return
-        scans = self.load()
-        split = self._split(scans.subjects)
-        train, validation, test = split.members(scans.subjects)
-        if not train:
-            raise InputError(f"The split file {self.split_file} leaves none of these scans to train on.")
-        self.participants = scans.participants
-        self.validation = VolumeSet(scans, validation, self.levels)
-        self.test = VolumeSet(scans, test, self.levels)
-        self.train = VolumeSet(scans, train, self.levels, self.augmentation)
-
-    def _split(self, subjects: Sequence[str]) -> SubjectSplit:
-        if self.split_file is not None:
-            return SubjectSplit.read(self.split_file)
-        return SubjectSplit.draw(subjects, *self.shares, self.split_seed)
-
-    def describe(self) -> list[tuple[str, str]]:
-        """What `medmol doctor` says of these data once they are set up."""
-        parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        boxes = np.concatenate([part.boxes for part in parts.values()])
-        own = np.prod(boxes[:, :, 1] - boxes[:, :, 0], axis=1) / np.prod(self.shape)
-        sizes = ", ".join(f"{len(part)} {name} ({len(set(part.subjects))})" for name, part in parts.items())
-        padded = f"{(own < 1).sum()} of {len(own)} scans, {100 * (1 - own.mean()):.0f} % of all voxels"
-        rows = [row for part in parts.values() for row in part.covariates]
-        names = dict.fromkeys(name for row in rows for name in row)
-        known = [(f"covariate {name}", summary_of(rows, name)) for name in names]
-        masks = [part.excluded for part in parts.values() if part.excluded is not None]
-        if masks:
-            marked = torch.cat(masks).flatten(1).double().mean(1)
-            left_out = f"{int((marked > 0).sum())} of {len(own)} scans, {100 * marked.mean():.2g} % of all voxels"
-            known = [("excluded", left_out), *known]
-        return [("scans (subjects)", sizes), ("grid", f"{list(self.shape)}"), ("padded", padded), *known]
-
-    def train_dataloader(self) -> ResumableLoader:
-        return self._loader(self.train, shuffle=True)
-
-    def val_dataloader(self) -> ResumableLoader:
-        return self._loader(self.validation)
-
-    def test_dataloader(self) -> ResumableLoader:
-        return self._loader(self.test)
-
-    def evaluation_dataloader(self, split: str, rows: np.ndarray) -> ResumableLoader:
-        """These scans of the train, validation or test part as they were read, each once, in their order."""
-        return self._loader(Subset(getattr(self, split), rows.tolist()))
-
-    def _loader(self, scans: Any, shuffle: bool = False) -> ResumableLoader:
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return ResumableLoader(
-            scans,
-            ScanBatches(len(scans), self.batch_size, shuffle, self.augmentation.seed, rank, ranks),
-            collate_fn=collate,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-        )
 
 
 class VolumeData(VolumeModule):
@@ -390,21 +168,25 @@ class VolumeData(VolumeModule):
         return scans
 
 
+def every_scan(path: str, grid: Grid, skip: bool = False) -> VolumeData:
+    """All scans of a folder in the training part, on a model's grid. What it cannot hold is cropped: ``skip``, which
+    leaves out what a model cannot hold, raises InputError."""
+    if skip:
+        raise InputError("--skip leaves out what a model cannot hold: it is for molecules, a scan is cropped")
+    return VolumeData(
+        path,
+        list(grid.shape),
+        spacing=grid.spacing,
+        levels=grid.levels,
+        upper_percentile=grid.upper,
+        validation=0.0,
+        test=0.0,
+    )
+
+
 def marked(file: Path | None, like: Volume) -> np.ndarray:
     """bool (X, Y, Z): the voxels of ``like`` of which a mask, above 0 in its file, fills more than MARKED."""
     if file is None:
         return np.zeros(like.shape, dtype=bool)
     mask = Volume.read(file, constant=True)
     return replace(mask, data=mask.data > 0).resample(like=like).data > MARKED
-
-
-def flip_axes(flip: bool | list[int]) -> tuple[int, ...]:
-    """The axes that data.flip names.
-
-    Raises:
-        InputError: there is no such axis.
-    """
-    axes = ((0,) if flip else ()) if isinstance(flip, bool) else tuple(flip)
-    if not set(axes) <= {0, 1, 2}:
-        raise InputError(f"data.flip names axes 0, 1 and 2, not {list(axes)}.")
-    return axes

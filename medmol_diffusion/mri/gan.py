@@ -84,7 +84,7 @@ class GAN(OneShot):
         return critic(F.pad(scans, (0, z, 0, y, 0, x), value=-1.0))[:, 0]
 
     def attempt(self, batch: VolumeBatch, generator: torch.Generator) -> Attempt:
-        self.check_shape(batch.data)
+        self.grid.check_shape(batch.data)
         noise = torch.randn(len(batch), self.latent_size, generator=generator, device=batch.data.device)
         return Attempt(torch.where(batch.mask, self.make(noise), -1.0), batch.data, {})
 

@@ -24,11 +24,12 @@ from medmol_diffusion.core.noise import Randomness, uniforms
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.covariates import Covariates
-from medmol_diffusion.mri.extents import EXTENTS, on_grid, training_extents
+from medmol_diffusion.mri.extents import EXTENTS, on_grid
 from medmol_diffusion.mri.first_stages.first_stage import FirstStage
 from medmol_diffusion.mri.first_stages.haar_stage import HaarStage
 from medmol_diffusion.mri.generation import Generator, VolumeOptions
 from medmol_diffusion.mri.known import Known
+from medmol_diffusion.mri.measurement import measure
 from medmol_diffusion.mri.network import VolumeNetwork
 from medmol_diffusion.mri.tasks.task import Task
 from medmol_diffusion.mri.tasks.translation import Translation
@@ -40,10 +41,7 @@ from medmol_diffusion.training.model import DiffusionModel, Observed
 from medmol_diffusion.training.sampling import Part, Wanted, everything, in_order
 
 if TYPE_CHECKING:
-    from medmol_diffusion.mri.data import VolumeData, VolumeSet
-
-SHRINKAGE = 4
-"""The mean of a voxel leans on that of all voxels as if so many more scans had it there."""
+    from medmol_diffusion.mri.data import VolumeData
 
 
 class VolumeDiffusion(DiffusionModel):
@@ -125,13 +123,7 @@ class VolumeDiffusion(DiffusionModel):
         if network is None:
             network = UNet3D(channels_in, channels_out, embedding_dim=numbers)
         if isinstance(network, UNet3D):
-            for name, has, needs in (
-                ("channels_in", network.channels_in, channels_in),
-                ("channels_out", network.channels_out, channels_out),
-                ("embedding_dim", network.embedding_dim, numbers),
-            ):
-                if has != needs:
-                    raise InputError(f"the network has {name} {has}: set it to {needs} for this model")
+            network.check_channels(channels_in, channels_out, numbers)
             network.check_size([size // factor for size in (shape if window is None else window)])
         self.network = VolumeNetwork(network, first_stage, images, windows, positions)
         self.token_dim = network.token_dim if isinstance(network, UNet3D) else 0
@@ -181,20 +173,9 @@ class VolumeDiffusion(DiffusionModel):
     def open_data(self, path: str, skip: bool = False) -> "VolumeData":
         """All scans of a folder, on the model's grid. What a grid cannot hold is cropped, not skipped: ``skip`` raises
         InputError."""
-        if skip:
-            raise InputError("--skip leaves out what a model cannot hold: it is for molecules, a scan is cropped")
-        from medmol_diffusion.mri.data import VolumeData
+        from medmol_diffusion.mri.data import every_scan
 
-        grid = self.grid
-        return VolumeData(
-            path,
-            list(grid.shape),
-            spacing=grid.spacing,
-            levels=grid.levels,
-            upper_percentile=grid.upper,
-            validation=0.0,
-            test=0.0,
-        )
+        return every_scan(path, self.grid, skip)
 
     def open_conditional_data(self, path: str, skip: bool = False) -> "VolumeData":
         self._check_asked()
@@ -213,41 +194,11 @@ class VolumeDiffusion(DiffusionModel):
     def prepare(self, data: Any) -> None:
         """Measure on the training scans: their sizes, the mean of each voxel round the task's guess, what the first
         stage, the covariates and the given images need to know."""
-        scans: VolumeSet = data.train
-        self._check_shape(scans[0][0])
-        self._check_intensities(data)
-        if self.covariates is not None:
-            self.covariates.fit(scans.covariates)
-        if self.task is not None:
-            for batch in _each(scans):
-                self.task.fit(batch, Streams(0, batch.index))
-            self.task.fitted()
-        count, total = torch.zeros(2, *self.data_mean.shape, dtype=torch.float64)
-        self.data_mean.zero_()
-        for batch in _each(scans):
-            known = self.known(batch, Streams(0, batch.index))
-            made = known.made(batch.mask) & batch.kept
-            count += made[0]
-            total += (batch.data[0] - known.guess[0]) * made[0]
-        self.data_mean.copy_((total + SHRINKAGE * total.sum() / count.sum()) / (count + SHRINKAGE))
-        if self.network.images is not None:
-            self.network.images.fit(self._images(batch) for batch in _each(scans))
-        self.first_stage.fit(self._to_be_made(batch) for batch in _each(scans))
-        self.extents.copy_(training_extents(batch.mask[0, 0] for batch in _each(scans)))
-
-    def _images(self, batch: VolumeBatch) -> Tensor:
-        assert self.task is not None
-        return self.task.given(batch, Streams(0, batch.index))
-
-    def _to_be_made(self, batch: VolumeBatch) -> tuple[VolumeBatch, Tensor]:
-        """What is excluded counts as if it were as guessed."""
-        known = self.known(batch, Streams(0, batch.index))
-        data = torch.where(batch.kept.to(known.guess.device), batch.data.to(known.guess), known.guess)
-        return known.of(replace(batch, data=data)), known.guess
+        measure(self, data)
 
     def known(self, batch: VolumeBatch, randomness: Randomness) -> Known:
         """What is given of whole scans, without covariates; regions and the like are drawn by ``randomness``."""
-        self._check_shape(batch.data)
+        self.grid.check_shape(batch.data)
         return self.given(None if self.task is None else self.task.given(batch, randomness), batch.mask)
 
     def given(self, images: Tensor | None, mask: Tensor) -> Known:
@@ -258,29 +209,6 @@ class VolumeDiffusion(DiffusionModel):
         images, mask = images.to(self.data_mean), mask.to(self.device)
         wanted = self.task.wanted(images, mask)
         return Known(self.task.guess(images, mask) + (mean if wanted is None else mean * wanted), images, wanted=wanted)
-
-    def _check_shape(self, data: Tensor) -> None:
-        if tuple(data.shape[-3:]) != self.grid.shape:
-            raise InputError(
-                f"scans of {list(data.shape[-3:])} voxels do not fit a model of {list(self.grid.shape)}: "
-                "give data.shape and model.model.shape the same sizes"
-            )
-
-    def _check_intensities(self, data: Any) -> None:
-        """The intensities of the data, if they come from files or phantoms, mean what the model's mean."""
-        from medmol_diffusion.mri.data import VolumeModule
-
-        if not isinstance(data, VolumeModule):
-            return
-        for name, theirs, name_here, ours in (
-            ("levels", data.levels, "intensity_levels", self.grid.levels),
-            ("upper_percentile", data.upper_percentile, "upper_percentile", self.grid.upper),
-        ):
-            if theirs != ours:
-                raise InputError(
-                    f"scans of {name} {theirs:g} do not fit a model of {name_here} {ours:g}: "
-                    f"give data.{name} and model.model.{name_here} the same value"
-                )
 
     def training_example(self, batch: VolumeBatch, generator: Randomness) -> tuple[Space, Tensor, Known]:
         known = self.known(batch, generator)
@@ -462,10 +390,3 @@ class VolumeDiffusion(DiffusionModel):
     def to_volume(self, data: np.ndarray, provenance: dict[str, str]) -> Volume:
         """A scan on the model's grid, its centre at the origin of the scanner's millimetres."""
         return on_grid(self.grid, data, provenance)
-
-
-def _each(scans: "VolumeSet") -> Iterator[VolumeBatch]:
-    """Every scan as it was read, a batch of one."""
-    from medmol_diffusion.mri.data import collate
-
-    return (collate([scans[i]]) for i in range(len(scans)))

@@ -63,26 +63,15 @@ class OneShot(AdversarialModel):
     def open_data(self, path: str, skip: bool = False) -> "VolumeData":
         """All scans of a folder, on the model's grid. What a grid cannot hold is cropped, not skipped: ``skip`` raises
         InputError."""
-        if skip:
-            raise InputError("--skip leaves out what a model cannot hold: it is for molecules, a scan is cropped")
-        from medmol_diffusion.mri.data import VolumeData
+        from medmol_diffusion.mri.data import every_scan
 
-        grid = self.grid
-        return VolumeData(path, list(grid.shape), spacing=grid.spacing, levels=grid.levels, validation=0.0, test=0.0)
+        return every_scan(path, self.grid, skip)
 
     def prepare(self, data: Any) -> None:
         """Measure the sizes of the training scans."""
         scans = data.train
-        self.check_shape(scans[0][0])
+        self.grid.check_shape(scans[0][0])
         self.extents.copy_(training_extents(scans[i][1][0] for i in range(len(scans))))
-
-    def check_shape(self, data: Tensor) -> None:
-        """Raises InputError unless ``data`` [..., X, Y, Z] are on the model's grid."""
-        if tuple(data.shape[-3:]) != self.grid.shape:
-            raise InputError(
-                f"scans of {list(data.shape[-3:])} voxels do not fit a model of {list(self.grid.shape)}: "
-                "give data.shape and model.model.shape the same sizes"
-            )
 
     def sample(
         self, count: int, seed: int = 0, batch_size: int = 4, progress: Callable[[int], None] | None = None

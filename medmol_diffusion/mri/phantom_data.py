@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.data import Scans, VolumeModule, flip_axes
 from medmol_diffusion.mri.phantom import Contrast, Phantom, head_phantom
 from medmol_diffusion.mri.table import Row
-from medmol_diffusion.mri.transforms import UPPER, Augmentation, Grid, Prepared
+from medmol_diffusion.mri.transforms import UPPER, Augmentation, Grid, Prepared, flip_axes
+from medmol_diffusion.mri.volume_module import VolumeModule
+from medmol_diffusion.mri.volume_set import Scans
 
 
 class PhantomData(VolumeModule):

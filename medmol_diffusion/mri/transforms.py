@@ -9,6 +9,7 @@ import torch
 from scipy.ndimage import binary_closing, binary_fill_holes, label
 from torch import Tensor
 
+from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.volume import Volume
 
 LOWER, UPPER = 0.5, 99.5
@@ -158,6 +159,14 @@ class Grid:
         moved = volume.resample(like=prepared.volume, value=limits[0]).data
         return np.where(prepared.mask, quantise(normalise(moved, *limits), self.levels), np.float32(-1))
 
+    def check_shape(self, data: Tensor) -> None:
+        """Raises InputError unless the scans ``data`` [..., X, Y, Z] have the voxels of this grid, a model's."""
+        if tuple(data.shape[-3:]) != self.shape:
+            raise InputError(
+                f"scans of {list(data.shape[-3:])} voxels do not fit a model of {list(self.shape)}: "
+                "give data.shape and model.model.shape the same sizes"
+            )
+
 
 def common_grid(volumes: Sequence[Volume]) -> Grid:
     """The smallest RAS grid that holds all the scans: at their own spacing if they share it, else at the median one."""
@@ -207,3 +216,15 @@ class Augmentation:
         if self.shift:
             data, mask = shift(data, mask, self.shift, generator)
         return data, mask
+
+
+def flip_axes(flip: bool | list[int]) -> tuple[int, ...]:
+    """The axes that data.flip names.
+
+    Raises:
+        InputError: there is no such axis.
+    """
+    axes = ((0,) if flip else ()) if isinstance(flip, bool) else tuple(flip)
+    if not set(axes) <= {0, 1, 2}:
+        raise InputError(f"data.flip names axes 0, 1 and 2, not {list(axes)}.")
+    return axes

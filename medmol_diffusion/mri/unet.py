@@ -106,6 +106,16 @@ class UNet3D(nn.Module):
         self.norm = GroupNorm(channels[0])
         self.head = zero(_end(channels[0], channels_out, wide=channels_out >= channels[0]))
 
+    def check_channels(self, channels_in: int, channels_out: int, embedding_dim: int) -> None:
+        """Raises InputError where a model needs other ones."""
+        for name, has, needs in (
+            ("channels_in", self.channels_in, channels_in),
+            ("channels_out", self.channels_out, channels_out),
+            ("embedding_dim", self.embedding_dim, embedding_dim),
+        ):
+            if has != needs:
+                raise InputError(f"the network has {name} {has}: set it to {needs} for this model")
+
     def check_size(self, size: Sequence[int]) -> None:
         """Raises InputError for inputs of so many voxels along each axis whose coarsest level is one voxel with one
         channel a group: a value that is normalised by itself is always zero."""

@@ -21,7 +21,7 @@ from scipy.fft import dctn
 
 from medmol_diffusion.core.observation import log_gaussian_mass
 from medmol_diffusion.mri import VolumeDiffusion
-from medmol_diffusion.mri.data import VolumeSet
+from medmol_diffusion.mri.volume_set import VolumeSet
 from medmol_diffusion.training.validation import open_data, validate_model
 
 FREQUENCY_BINS = 14

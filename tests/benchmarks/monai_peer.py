@@ -24,7 +24,7 @@ from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from medmol_diffusion.mri.data import VolumeModule
+from medmol_diffusion.mri.volume_module import VolumeModule
 
 TIMESTEPS = 1000
 WARMUP = 100
@@ -106,8 +106,8 @@ def train(stage: Stage, data: VolumeModule, seconds: float, file: Path, device: 
     stage.train()
     clock = time.process_time if device == "cpu" else time.perf_counter
     saved, loader = stage.seconds, data.train_dataloader()
+    loader.load_state_dict({"epoch": stage.epoch, "served": 0})  # which counts on by itself
     while stage.seconds < seconds:
-        loader.sampler.set_epoch(stage.epoch)  # type: ignore[attr-defined]
         stage.epoch += 1
         for batch in loader:
             scans = batch.data.to(device)

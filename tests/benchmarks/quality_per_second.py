@@ -38,12 +38,13 @@ from torch import Tensor, nn
 
 from medmol_diffusion.core.steppers import STEPPERS
 from medmol_diffusion.mri import Volume
-from medmol_diffusion.mri.data import VolumeData, VolumeModule
+from medmol_diffusion.mri.data import VolumeData
 from medmol_diffusion.mri.judge.extractor import HaarFeatures, Spread
 from medmol_diffusion.mri.judge.measure import kept_scans
 from medmol_diffusion.mri.judge.measures import diversity, feature_distances
 from medmol_diffusion.mri.phantom import FIELD_OF_VIEW
 from medmol_diffusion.mri.phantom_data import PhantomData
+from medmol_diffusion.mri.volume_module import VolumeModule
 from medmol_diffusion.plural import counted
 from medmol_diffusion.training.checkpoint import last_checkpoint
 from medmol_diffusion.training.fit import fit

@@ -8,9 +8,11 @@ import torch
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import HaarStage, UNet3D, VolumeDiffusion
 from medmol_diffusion.mri.bids import subject_of
-from medmol_diffusion.mri.data import VolumeData, VolumeModule, collate
+from medmol_diffusion.mri.data import VolumeData
 from medmol_diffusion.mri.phantom_data import PhantomData
 from medmol_diffusion.mri.split import SubjectSplit
+from medmol_diffusion.mri.volume_module import VolumeModule
+from medmol_diffusion.mri.volume_set import collate
 
 
 def folder(path: Path, count: int = 10, shape: tuple[int, int, int] = (7, 9, 6)) -> Path:

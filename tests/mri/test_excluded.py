@@ -10,8 +10,8 @@ from medmol_diffusion.core import Native, Preconditioned, Simple, Streams, V
 from medmol_diffusion.core.denoiser import Prediction
 from medmol_diffusion.core.objective import error_per_dim, weighted_error
 from medmol_diffusion.mri import HaarStage, IdentityStage, UNet3D, VolumeBatch, VolumeDiffusion
-from medmol_diffusion.mri.data import Example
 from medmol_diffusion.mri.spectrum import CosineSpace, Spectrum
+from medmol_diffusion.mri.volume_set import Example
 
 SHAPE = (8, 8, 8)
 BOX = torch.zeros(2, 1, *SHAPE, dtype=torch.bool)

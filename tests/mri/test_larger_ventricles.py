@@ -9,10 +9,11 @@ import torch
 
 from medmol_diffusion.mri import HaarStage, UNet3D, VolumeDiffusion
 from medmol_diffusion.mri.batch import VolumeBatch
-from medmol_diffusion.mri.data import Scans, VolumeModule
 from medmol_diffusion.mri.judge.anatomy import ventricle_volume
 from medmol_diffusion.mri.phantom import head_phantom
 from medmol_diffusion.mri.transforms import Augmentation, Grid
+from medmol_diffusion.mri.volume_module import VolumeModule
+from medmol_diffusion.mri.volume_set import Scans
 from medmol_diffusion.training.validation import validate_model
 
 SHAPE, SPACING = (12, 16, 12), 8.0  # the middle 96 x 128 x 96 mm of a head
@@ -33,12 +34,9 @@ class Middles(VolumeModule):
 
     def batches(self) -> Iterator[VolumeBatch]:
         """Epoch after epoch."""
-        epoch = 0
+        loader = self.train_dataloader()
         while True:
-            loader = self.train_dataloader()
-            loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]
             yield from loader
-            epoch += 1
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from torch import nn
 from medmol_diffusion.core import GRIDS, STEPPERS, WEIGHTINGS, Autoguidance, Classifier, Space, Streams, alpha
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import HaarStage, UNet3D, Volume, VolumeBatch, VolumeDiffusion
-from medmol_diffusion.mri.data import collate
 from medmol_diffusion.mri.generation import centred_box
 from medmol_diffusion.mri.spectrum import CosineSpace
 from medmol_diffusion.mri.transforms import quantise
+from medmol_diffusion.mri.volume_set import collate
 
 
 class Scans:

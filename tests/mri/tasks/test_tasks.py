@@ -11,13 +11,13 @@ from medmol_diffusion.core import Streams
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import HaarStage, Inpainting, SuperResolution, Translation, UNet3D, Volume, VolumeDiffusion
 from medmol_diffusion.mri.batch import VolumeBatch
-from medmol_diffusion.mri.data import Example, collate
 from medmol_diffusion.mri.generation import centred_box
 from medmol_diffusion.mri.known import box_round
 from medmol_diffusion.mri.tasks.comparison import compare
 from medmol_diffusion.mri.tasks.harmonic import harmonic_fill
 from medmol_diffusion.mri.tasks.task import Task
 from medmol_diffusion.mri.transforms import quantise
+from medmol_diffusion.mri.volume_set import Example, collate
 
 SHAPE = (16, 16, 16)
 OBLIQUE = np.array([[1.73205, -1.0, 0.0, -12.0], [1.0, 1.73205, 0.0, 5.0], [0.0, 0.0, 2.0, 7.0], [0.0, 0.0, 0.0, 1.0]])
