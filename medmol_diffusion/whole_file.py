@@ -7,12 +7,18 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, name: str | None = None) -> Iterator[Path]:
     """A temporary path beside ``path``, to be written inside; it then takes the place of ``path`` at once. Where that
-    fails it goes away, what was there before stays, and an OSError names ``path``."""
+    fails it goes away, what was there before stays, and an OSError names ``path``.
+
+    Args:
+        path: of the file.
+        name: of the temporary one, where one process alone writes it: what a kill leaves is then written over. One that
+            nobody else has when left out.
+    """
     path = Path(path)
     # by no process's number: machines that share a disk may have two of one number
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(name or f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         temporary.replace(path)

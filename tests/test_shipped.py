@@ -10,6 +10,7 @@ from medmol_diffusion.molecules.metrics import score_molecules
 from medmol_diffusion.mri import VolumeDiffusion
 from medmol_diffusion.mri.judge.anatomy import ventricle_volume
 from medmol_diffusion.pretrained import scores, shipped
+from medmol_diffusion.training.saved import front_matter, named_class, read_model_config
 from tests.molecules.test_joint import stretch_bond
 
 QM9 = ("qm9-chno", "qm9-chno-early")
@@ -43,7 +44,9 @@ def test_what_ships_is_whole_and_small() -> None:
             "scores.json",
         }
         card, figures = (folder / "card.md").read_text(), scores(name)
-        assert card.startswith(f"# {name}\n")
+        kind = named_class(read_model_config(folder)["class_path"])
+        assert kind is not None
+        assert card.startswith(f"{front_matter(kind, license='mit')}\n# {name}\n")
         assert "medmol fit" in card
         for figure, value in figures.items():
             assert value in card, figure

@@ -14,6 +14,7 @@ from torch import Tensor
 from medmol_diffusion.errors import InputError, one_line
 from medmol_diffusion.training.saved import lost_weight
 from medmol_diffusion.training.step import NotFinite
+from medmol_diffusion.whole_file import whole_file
 
 WEIGHTS = ("state_dict", "current_model_state")
 """What of a checkpoint must be finite: the averaged weights and the raw ones."""
@@ -36,20 +37,17 @@ class WholeFiles(TorchCheckpointIO):
             raise NotFinite(f"the weight {bad} is not finite after step {checkpoint['global_step']}")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")  # the same again, so that a killed run leaves none for long
         try:
-            with temporary.open("wb") as file:
+            # the same name again, so that a killed run leaves none for long
+            with whole_file(path, f".{path.name}.tmp") as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
         except (OSError, RuntimeError) as error:  # torch says RuntimeError of a disk that is full
             raise InputError(
                 f"{path} cannot be written ({one_line(error)}): make room, or name another "
                 "trainer.default_root_dir; an earlier checkpoint, if there is one, is whole"
             ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def not_finite(checkpoint: Mapping[str, Any]) -> str | None:

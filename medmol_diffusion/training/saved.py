@@ -203,7 +203,8 @@ def export_model(
         file.write_bytes(save(weights))
     with whole_file(out / CONFIG) as file:
         file.write_text(yaml.safe_dump(config, sort_keys=False))
-    (out / CARD).write_text(_card(model, folder, out, folder / CHECKPOINT if checkpoint is None else Path(checkpoint)))
+    with whole_file(out / CARD) as file:
+        file.write_text(_card(model, folder, out, folder / CHECKPOINT if checkpoint is None else Path(checkpoint)))
     return out
 
 
@@ -212,9 +213,16 @@ def _half(value: Tensor) -> Tensor:
     return value.half() if matrix and value.abs().max() < torch.finfo(torch.float16).max else value
 
 
+def front_matter(kind: type[GenerativeModel], **more: str) -> str:
+    """The head of a card, for the Hugging Face Hub: the library, tags, and ``more``, a licence for example."""
+    tags = ["diffusion", kind.__module__.split(".")[1], "safetensors"]
+    metadata = {"library_name": "medmol_diffusion", **more, "tags": tags}
+    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n"
+
+
 def _card(model: GenerativeModel, source: Path, out: Path, checkpoint: Path) -> str:
-    """What the model is, what it was trained on as far as its folder says, and how to use it; before that, for the
-    Hugging Face Hub, the library and tags. A licence is for its owner to name."""
+    """What the model is, what it was trained on as far as its folder says, and how to use it, behind front_matter. A
+    licence is for its owner to name."""
     kind = type(model)
     module = kind.__module__.rpartition(".")[0]
     about = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
@@ -235,11 +243,9 @@ def _card(model: GenerativeModel, source: Path, out: Path, checkpoint: Path) -> 
         averaged = "; the weights are their moving average" if "averaging_state" in state else ""
         facts.append(("optimiser steps", f"{state['global_step']:,}{averaged}"))
     facts.append(("made with", f"medmol_diffusion {__version__}"))
-    metadata = {"library_name": "medmol_diffusion", "tags": ["diffusion", module.split(".")[1], "safetensors"]}
     return "\n".join(
         [
-            f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---",
-            "",
+            front_matter(kind),
             f"# {out.name}",
             "",
             "| | |",
