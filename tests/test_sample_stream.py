@@ -197,6 +197,30 @@ def test_what_cannot_be_asked_leaves_nothing_behind(molecule_run: Path, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("verb", ["score", "vary"])
+def test_of_several_processes_the_first_does_what_is_not_shared(
+    verb: str,
+    molecule_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seeds, out = tmp_path / "seeds.xyz", tmp_path / "out"
+    seeds.write_text("2\n\nH 0 0 0\nH 0 0 0.74\n")
+    vary = ["vary", str(molecule_run), str(seeds), "-n", "1", "--steps", "1", "-o", f"{out}.sdf"]
+    words = {"score": ["score", str(seeds), "--json", f"{out}.json"], "vary": vary}[verb]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    main(words)
+    said = capsys.readouterr()
+    assert not said.out + said.err
+    assert not list(tmp_path.glob("out.*"))
+    monkeypatch.setenv("RANK", "0")
+    main(words)
+    assert f"{verb} is the work of one process, the first of 2" in capsys.readouterr().err
+    assert list(tmp_path.glob("out.*"))
+
+
 def test_a_process_knows_itself_by_torchrun_or_srun() -> None:
     assert Ranks.here({}) == Ranks()
     torchrun = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}

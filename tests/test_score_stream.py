@@ -215,18 +215,6 @@ def test_scans_that_were_measured_are_not_read_again(tmp_path: Path) -> None:
     assert not seen
 
 
-def test_of_several_processes_the_first_scores(
-    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
-    main(["score", str(file)])
-    assert not capsys.readouterr().out
-    monkeypatch.setenv("RANK", "0")
-    main(["score", str(file)])
-    assert "validity" in capsys.readouterr().out
-
-
 def test_an_empty_or_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.sdf").write_text("broken\n\n\n  9 9 nonsense\n$$$$\n" * 2)
     with pytest.raises(InputError, match="none of its 2 records can be read; the first: "):

@@ -35,6 +35,7 @@ from medmol_diffusion.cli import (
 )
 from medmol_diffusion.cli.output import say
 from medmol_diffusion.cli.parser import Parser
+from medmol_diffusion.cli.ranks import Ranks
 from medmol_diffusion.errors import InputError, system_says
 
 VERBS = (
@@ -71,10 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 fit.fit(given[1:])  # LightningCLI parses its own
             else:
                 options = parser().parse_args(given)
-                options.run(options)
+                if options.verb == "sample" or _does_all(options.verb):
+                    options.run(options)
         except (InputError, MissingExtra, OSError) as error:
             say("[red]error:[/]", system_says(error) if isinstance(error, OSError) else str(error))
             sys.exit(2)
         except KeyboardInterrupt as interrupt:
             say("[yellow]interrupted[/]", str(interrupt))
             sys.exit(130)
+
+
+def _does_all(verb: str) -> bool:
+    """Whether this process does the work of a verb that is not shared: of several processes the first does it all."""
+    ranks = Ranks.here()
+    if ranks.first and ranks.count > 1:
+        one = f"{verb} is the work of one process, the first of {ranks.count}: fit and sample share theirs"
+        say("[yellow]warning:[/]", one)
+    return ranks.first

@@ -11,7 +11,6 @@ from medmol_diffusion.cli.cases import Cases
 from medmol_diffusion.cli.inputs import load
 from medmol_diffusion.cli.output import console, show, stage, write_json
 from medmol_diffusion.cli.parser import Verbs, add_model, add_reading, add_verb, there
-from medmol_diffusion.cli.ranks import Ranks
 from medmol_diffusion.cli.sampling import asked_covariates
 from medmol_diffusion.cli.scans import add_also
 from medmol_diffusion.errors import InputError
@@ -92,8 +91,6 @@ def add(verbs: Verbs) -> None:
 
 
 def detect(options: argparse.Namespace) -> None:
-    if not Ranks.here().first:
-        return  # thresholds and tables are of all scans: under torchrun the first process makes them
     from medmol_diffusion.mri.anomaly import METHODS, AnomalyDetector
 
     if options.masks and not options.healthy:

@@ -11,7 +11,6 @@ from rich.markup import escape
 from medmol_diffusion.cli.inputs import holds_molecules
 from medmol_diffusion.cli.output import console, show, stage, write_json
 from medmol_diffusion.cli.parser import Verbs, add_reading, add_verb, at_least, there
-from medmol_diffusion.cli.ranks import Ranks
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
@@ -64,8 +63,6 @@ def add(verbs: Verbs) -> None:
 
 
 def score(options: argparse.Namespace) -> None:
-    if not Ranks.here().first:
-        return  # figures of a whole set: under torchrun the first process makes them
     path = Path(options.path)
     if holds_molecules(path):
         _score_molecules(path, options)
