@@ -68,10 +68,6 @@ class SizeDistribution(nn.Module):
         # the first N with u < F(N); scaled so that rounding cannot leave u above the last step
         return torch.searchsorted(cumulative / cumulative[-1], u.to(cumulative), right=True)
 
-    def entropy(self) -> Tensor:
-        """H[N] = -sum p log p in nats, a float64 scalar."""
-        return torch.special.entr(self.log_probabilities.double().exp()).sum()
-
 
 def _even(max_atoms: int) -> Tensor:
     """Probability 1 spread over 2..max_atoms, float64."""

@@ -45,17 +45,6 @@ def max_scales(shape: tuple[int, ...] | torch.Size, limit: int = 3) -> int:
     return scales
 
 
-def ms_ssim_diversity(
-    volumes: Tensor, scales: int = 3, data_range: float = 2.0, pairs: int | None = None, seed: int = 0
-) -> float:
-    """Mean MS-SSIM over pairs of different scans (N, X, Y, Z): high is monotonous.
-
-    It says something only beside the same figure of real scans. `pairs` draws so many pairs at random instead of all.
-    """
-    matrix = pairwise_ms_ssim(volumes, scales, data_range, pairs, seed)
-    return mean_of_pairs(matrix, np.arange(len(volumes)))
-
-
 def pairwise_ms_ssim(
     volumes: Tensor, scales: int, data_range: float = 2.0, pairs: int | None = None, seed: int = 0
 ) -> np.ndarray:

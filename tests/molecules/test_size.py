@@ -31,11 +31,6 @@ def test_evenly_spaced_uniforms_bring_back_the_counts():
     np.testing.assert_array_equal(np.bincount(fitted().sample(u)), expected)
 
 
-def test_entropy_is_the_mean_of_minus_log_prob():
-    p = np.array([10, 1, 28, 37, 1, 1, 1, 1, 1]) / 81
-    assert fitted().entropy().item() == pytest.approx(-(p * np.log(p)).sum())
-
-
 def test_before_fit_every_size_is_equally_likely():
     size = SizeDistribution(5)
     assert size.log_prob(torch.arange(6)).exp().tolist() == pytest.approx([0, 0, 0.25, 0.25, 0.25, 0.25])

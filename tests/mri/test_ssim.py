@@ -38,13 +38,15 @@ def test_ms_ssim_is_one_for_equals_and_agrees_with_scipy(scales: int) -> None:
     assert (ssim.ms_ssim(x, far, scales) < ssim.ms_ssim(x, y, scales)).all()
 
 
-def test_diversity_is_the_mean_over_pairs() -> None:
+def test_the_mean_over_pairs_is_that_of_each_by_itself() -> None:
     x = torch.rand(4, 16, 14, 15, generator=torch.Generator().manual_seed(0))
     pairs = [(i, j) for i in range(4) for j in range(i)]
     expected = np.mean([float(ssim.ms_ssim(x[i : i + 1], x[j : j + 1], scales=2)) for i, j in pairs])
-    assert ssim.ms_ssim_diversity(x, scales=2) == pytest.approx(expected, abs=1e-6)
-    assert ssim.ms_ssim_diversity(x[:1].expand(3, -1, -1, -1), scales=2) == pytest.approx(1, abs=1e-6)
+    matrix = ssim.pairwise_ms_ssim(x, scales=2)
+    assert ssim.mean_of_pairs(matrix, np.arange(4)) == pytest.approx(expected, abs=1e-6)
+    same = ssim.pairwise_ms_ssim(x[:1].expand(3, -1, -1, -1), scales=2)
+    assert ssim.mean_of_pairs(same, np.arange(3)) == pytest.approx(1, abs=1e-6)
     assert ssim.max_scales((32, 40, 32)) == 3
     assert ssim.max_scales((27, 40, 32)) == 2
     with pytest.raises(InputError, match="3 scales needs at least 28 voxels"):
-        ssim.ms_ssim_diversity(x)
+        ssim.pairwise_ms_ssim(x, scales=3)

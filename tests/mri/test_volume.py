@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.formats.files import read_folder, stem
+from medmol_diffusion.mri.formats.files import find_scans, read_scans, stem
 from medmol_diffusion.mri.volume import Volume
 
 DIAGONAL = np.array([[2.0, 0, 0, -20], [0, 1.0, 0, -9], [0, 0, 1.5, 7], [0, 0, 0, 1]])
@@ -232,14 +232,15 @@ def test_folders_are_read_whole_and_bad_files_named(tmp_path: Path) -> None:
     (tmp_path / "deeper").mkdir()
     save(tmp_path / "b.nii.gz", ramp)
     save(tmp_path / "deeper" / "a.nii", 2 * ramp)
-    assert [volume.provenance["source"] for volume in read_folder(tmp_path)] == ["b.nii.gz", "a.nii"]
+    read = list(read_scans(find_scans(tmp_path)))
+    assert [volume.provenance["source"] for _, volume in read] == ["b.nii.gz", "a.nii"]
     (tmp_path / "c.nii").write_bytes(b"")
     with pytest.warns(UserWarning, match=r"(?s)1 of 3 files are skipped.*c\.nii"):
-        assert len(read_folder(tmp_path)) == 2
+        assert len(list(read_scans(find_scans(tmp_path)))) == 2
     with pytest.raises(InputError, match=r"None of the 1 files.*c\.nii"):
-        read_folder(tmp_path, "c*")
+        list(read_scans(find_scans(tmp_path, "c*")))
     with pytest.raises(InputError, match="nowhere does not exist"):
-        read_folder(tmp_path / "nowhere")
+        find_scans(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"matches '\*\.mgz'"):
-        read_folder(tmp_path, "*.mgz")
+        find_scans(tmp_path, "*.mgz")
     assert stem("x/sub-01_T1w.nii.gz") == stem("sub-01_T1w.nii") == "sub-01_T1w"

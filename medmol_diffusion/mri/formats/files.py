@@ -104,13 +104,6 @@ def read_scans(
         warnings.warn(f"{len(faults)} of {len(files)} files are skipped:\n{listed}", stacklevel=2)
 
 
-def read_folder(
-    folder: str | os.PathLike[str], pattern: str | None = None, frame: int | None = None, series: str | None = None
-) -> list[Volume]:
-    """All usable scans of a folder and of those below it, in order of their names; see `find_scans`, `read_scans`."""
-    return [volume for _, volume in read_scans(find_scans(folder, pattern), frame, series)]
-
-
 def _scans(folder: Path) -> list[Path]:
     from medmol_diffusion.mri.formats.dicom import is_dicom
 
