@@ -15,6 +15,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "datasets/*.md", "tests/benchmarks/*.md")
     for path in ROOT.glob(pattern)
 )
+CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*/*.yaml"))
 PYTHON = re.compile(r"^(from|import) \w|^model\.\w", re.MULTILINE)
 """What makes a block that does not name its language Python."""
 STAND_INS = ((r"\$\(\(.*?\)\)|\$\w+", "2"), (r"\$\(\[.*?\]\s*&&\s*echo (.*?)\)", r"\1"), (r"\b(STEPS|N|K|NODE)\b", "4"))
@@ -82,6 +83,13 @@ def commands(page: str) -> list[Command]:
         for line in block.text.replace("\\\n", " ").splitlines()
         for command in _commands(block, line)
     ]
+
+
+def commented(config: str) -> list[Command]:
+    """The commands of the comments of a config, each on a line, without what stands two blanks behind it."""
+    text = (ROOT / config).read_text()
+    lines = [line.split("  ")[0].removeprefix("# ") for line in text.splitlines() if line.startswith("# medmol ")]
+    return [command for line in lines for command in _commands(Block(config, 1, "", text), line)]
 
 
 def _commands(block: Block, line: str) -> list[Command]:

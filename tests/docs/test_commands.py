@@ -1,4 +1,4 @@
-"""Every command of README, docs and data cards is one that the programs take."""
+"""Every command of README, docs, data cards and configs is one that the programs take."""
 
 import argparse
 import importlib.util
@@ -11,9 +11,11 @@ from torch.distributed.run import get_args_parser
 from medmol_diffusion.cli import parser
 from medmol_diffusion.cli.parser import model_there, there
 from medmol_diffusion.training.fit import FitCLI, assemble, quiet
-from tests.docs.pages import PAGES, ROOT, Command, commands, inline
+from tests.docs.pages import CONFIGS, PAGES, ROOT, Command, commands, commented, inline
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
+# their commands of fit are run by tests/test_configs.py
+COMMANDS += [command for config in CONFIGS for command in commented(config) if command.words[1] != "fit"]
 OF_USERS = {"my.yaml": "configs/mri/hippocampus.yaml"}
 """Configs that a reader writes, and one like them."""
 
