@@ -13,8 +13,8 @@ def whole_file(path: str | Path, name: str | None = None) -> Iterator[Path]:
 
     Args:
         path: of the file.
-        name: of the temporary one, where one process alone writes it: what a kill leaves is then written over. One that
-            nobody else has when left out.
+        name: of the temporary one, where its ending matters, or where it must be the same again, so that what a kill
+            leaves is written over. One that nobody else has when left out.
     """
     path = Path(path)
     # by no process's number: machines that share a disk may have two of one number

@@ -15,6 +15,7 @@ import numpy as np
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.fingerprint import fingerprint, stamp
 from medmol_diffusion.molecules.flat import SHOWN, FlatMolecules
+from medmol_diffusion.whole_file import whole_file
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -127,9 +128,8 @@ def add_columns(folder: Path, columns: dict[str, np.ndarray]) -> FlatMolecules:
     for name, column in columns.items():
         np.save(folder / f"column-{len(manifest['columns'])}.npy", column.astype(np.float64))
         manifest["columns"].append(name)
-    temporary = folder / f".{MANIFEST}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(manifest, indent=1))
-    temporary.replace(folder / MANIFEST)
+    with whole_file(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1))
     return read(folder)
 
 

@@ -17,6 +17,7 @@ from medmol_diffusion import __version__
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.formats.npz import read_npz
 from medmol_diffusion.molecules.molecule import Molecule, pad
+from medmol_diffusion.whole_file import whole_file
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -171,9 +172,8 @@ def _store(molecules: list[Molecule], file: Path) -> None:
     numbers, positions, count = pad(molecules)
     names = np.array([molecule.name for molecule in molecules])
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.npz")
-    np.savez_compressed(temporary, atomic_numbers=numbers, positions=positions, num_atoms=count, name=names)
-    temporary.replace(file)
+    with whole_file(file) as temporary, temporary.open("wb") as stream:  # a path would be given another ending
+        np.savez_compressed(stream, atomic_numbers=numbers, positions=positions, num_atoms=count, name=names)
 
 
 def _load(file: Path) -> list[Molecule] | None:

@@ -14,6 +14,7 @@ from nibabel import orientations as axes
 from scipy.ndimage import affine_transform, gaussian_filter1d
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.whole_file import whole_file
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -112,12 +113,8 @@ class Volume:
         if not path.name.endswith((".nii", ".nii.gz")):
             raise InputError(f"{path} cannot be written as NIfTI: give a name that ends in .nii or .nii.gz.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{os.getpid()}-{path.name}")
-        try:
+        with whole_file(path, f".{os.getpid()}-{path.name}") as temporary:  # nibabel goes by the ending
             nib.save(self.to_nifti(dtype), temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
         return path
 
     @property

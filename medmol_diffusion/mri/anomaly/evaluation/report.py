@@ -16,6 +16,7 @@ from medmol_diffusion.mri.anomaly.evaluation.subject import COLUMNS
 from medmol_diffusion.mri.metrics import Estimate
 from medmol_diffusion.plural import counted
 from medmol_diffusion.training.memory import GIB
+from medmol_diffusion.whole_file import whole_file
 
 COST = ("calls", "s", "GiB")
 """Of a scan: calls of the network, seconds, the most memory that is held."""
@@ -90,7 +91,7 @@ def protocol_of(by: Evaluator) -> str:
 
 def write_subjects(path: Path, found: Sequence[Evaluation]) -> Path:
     """A csv with a line for every subject of every method."""
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with whole_file(path) as whole, whole.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, ("method", *COLUMNS))
         writer.writeheader()
         for one in found:
