@@ -197,6 +197,12 @@ class VolumeModule(pl.LightningDataModule, ABC):
         self.validation = VolumeSet(scans, validation, self.levels)
         self.test = VolumeSet(scans, test, self.levels)
         self.train = VolumeSet(scans, train, self.levels, self.augmentation)
+        if scans.excluded is not None and self.trainer is not None:
+            warnings.warn(
+                "data.exclude leaves voxels out of training alone: the bound that validation computes counts them, and "
+                "a distilled model says there what its teacher does.",
+                stacklevel=2,
+            )
 
     def _split(self, subjects: Sequence[str]) -> SubjectSplit:
         if self.split_file is not None:
@@ -282,7 +288,8 @@ class VolumeData(VolumeModule):
             looked for is small and bright.
         exclude: a glob of masks in the folder, "*_lesions.nii.gz" for example: a model learns nothing from the voxels
             of a scan that the mask of its subject and session marks (VolumeBatch.excluded). A scan may have none. The
-            masks are no scans.
+            masks are no scans. The bound that validation computes counts every voxel, and what a distilled model says
+            there it has from its teacher.
 
     Raises:
         InputError: the folder does not exist, nothing in it matches, no scan is usable, the table names none of them,
