@@ -2,8 +2,8 @@
 
     python datasets/prepare_heads.py ixi10_2mm nichart_demo23_2mm synthseg_labels_1mm --spacing 4 -o heads-4mm
 
-Every folder has a participants.tsv with the columns id, modality (T1w, or label map ...), image (or segmentation) and
-skull_stripped; age and sex where known.
+Every folder has a participants.tsv with the columns id, modality (T1w, FLAIR, or label map ...), image (or
+segmentation) and skull_stripped; age, sex and lesion_mask where known.
 What comes of it, and what the simulated ones are not: see heads.md.
 """
 
@@ -37,7 +37,8 @@ COLUMNS = ("participant_id", "file", "study", "source", "contrast", "stripped", 
 
 @dataclass(frozen=True)
 class Head:
-    """A row of a study's table: a T1w scan, or a label map."""
+    """A row of a study's table: a scan, or a label map. ``brain``: labels that lie over a scan by the affines, above 0
+    in the brain; ``lesions``: a mask of them."""
 
     study: str
     subject: str
@@ -46,10 +47,12 @@ class Head:
     stripped: bool
     age: str
     sex: str
+    brain: Path | None = None
+    lesions: Path | None = None
 
 
-def heads(folder: Path) -> list[Head]:
-    """Those of one study; one scan a subject.
+def heads(folder: Path, contrast: str = "T1w") -> list[Head]:
+    """Those of one study; one scan of the contrast a subject.
 
     Raises:
         InputError: the table is missing, or lacks a column.
@@ -58,6 +61,8 @@ def heads(folder: Path) -> list[Head]:
     try:
         rows = list(csv.DictReader(table.read_text().splitlines(), delimiter="\t"))
         study = folder.resolve().name.partition("_")[0]
+        # Labels may stand in the row of another contrast, the one that they were made of.
+        brains = {row["id"]: folder / row["segmentation"] for row in rows if row["image"] and row.get("segmentation")}
         return [
             Head(
                 study,
@@ -67,9 +72,11 @@ def heads(folder: Path) -> list[Head]:
                 row["skull_stripped"] == "yes",
                 row.get("age") or "n/a",
                 row.get("sex") or "n/a",
+                brains.get(row["id"]),
+                folder / row["lesion_mask"] if row.get("lesion_mask") else None,
             )
             for row in rows
-            if row["modality"] == "T1w" or row["modality"].startswith("label map")
+            if row["modality"] == contrast or row["modality"].startswith("label map")
         ]
     except (OSError, KeyError) as error:
         raise InputError(f"{table} cannot be used ({error}): it needs id, modality, image, skull_stripped") from error
@@ -115,6 +122,39 @@ def made(head: Head, spacing: float, copies: int, seed: int) -> Iterator[tuple[s
             yield name, contrast, simulate(labels, contrast, factor, draws(seed, f"{head.subject}_{name}")), padded
 
 
+def partial_of(output: Path, spacing: float) -> Path:
+    """Where OUTPUT is made before it appears.
+
+    Raises:
+        InputError: OUTPUT exists, or the grid has no whole voxels of this spacing.
+    """
+    partial = output.with_name(f".{output.name}.partial")
+    if output.exists() or partial.exists():
+        raise InputError(f"{output if output.exists() else partial} exists: remove it, or name another folder")
+    if np.any(EXTENT % spacing):
+        raise InputError(f"a grid of {EXTENT.tolist()} mm has no whole voxels of {spacing} mm: 1, 2 and 4 are possible")
+    return partial
+
+
+def finish(
+    partial: Path, output: Path, rows: list[dict[str, str]], title: str, by: dict[str, object], folders: list[Path]
+) -> None:
+    """Write the table and what says how the folder was made (``by``), and let it appear."""
+    with (partial / "participants.tsv").open("w", newline="") as stream:
+        table = csv.DictWriter(stream, COLUMNS, delimiter="\t", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    description = {
+        "Name": title,
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "raw",
+        "GeneratedBy": [by],
+        "SourceDatasets": [{"URL": folder.resolve().as_uri()} for folder in folders],
+    }
+    (partial / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n")
+    partial.rename(output)
+
+
 def prepare(
     folders: list[Path], output: Path, spacing: float, copies: int = 1, seed: int = 0, stripped: bool = False
 ) -> list[dict[str, str]]:
@@ -123,11 +163,7 @@ def prepare(
     Raises:
         InputError: OUTPUT exists, a folder cannot be used, or nothing is left.
     """
-    partial = output.with_name(f".{output.name}.partial")
-    if output.exists() or partial.exists():
-        raise InputError(f"{output if output.exists() else partial} exists: remove it, or name another folder")
-    if np.any(EXTENT % spacing):
-        raise InputError(f"a grid of {EXTENT.tolist()} mm has no whole voxels of {spacing} mm: 1, 2 and 4 are possible")
+    partial = partial_of(output, spacing)
     found = [head for folder in folders for head in heads(folder)]
     names = Counter(head.subject for head in found)
     if twice := [name for name, count in names.items() if count > 1]:
@@ -146,20 +182,9 @@ def prepare(
                 row = (head.subject, file, *values, f"{padded:.3f}")
                 rows.append(dict(zip(COLUMNS, row, strict=True)))
             bar.reach(place + 1)
-    with (partial / "participants.tsv").open("w", newline="") as stream:
-        table = csv.DictWriter(stream, COLUMNS, delimiter="\t", lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
     how = {"spacing": spacing, "simulated_of_each_contrast": copies, "seed": seed, "skull_stripped_too": stripped}
-    description = {
-        "Name": f"Whole heads at {spacing:g} mm, real and simulated",
-        "BIDSVersion": "1.10.0",
-        "DatasetType": "raw",
-        "GeneratedBy": [{"Name": "datasets/prepare_heads.py", **how}],
-        "SourceDatasets": [{"URL": folder.resolve().as_uri()} for folder in folders],
-    }
-    (partial / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n")
-    partial.rename(output)
+    title = f"Whole heads at {spacing:g} mm, real and simulated"
+    finish(partial, output, rows, title, {"Name": "datasets/prepare_heads.py", **how}, folders)
     for head in found:
         if head not in chosen:
             why = "skull-stripped" if head.stripped and not stripped else "its header does not say where it lies"

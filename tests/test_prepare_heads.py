@@ -1,6 +1,7 @@
 """datasets/prepare_heads.py on a made-up study: a scan and a label map of one head."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from medmol_diffusion.mri import Volume
 from medmol_diffusion.mri.data import VolumeData
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "datasets"))
+import prepare_brains
 from prepare_heads import EXTENT, prepare
 from simulate_heads import FAMILIES, draws, simulate
 
@@ -116,3 +118,37 @@ def test_an_unknown_label_is_named() -> None:
     labels = Volume(np.full((4, 4, 4), 999), np.eye(4))
     with pytest.raises(InputError, match="label 999"):
         simulate(labels, "T1w", 2, draws(0, "x"))
+
+
+def test_brains_are_cut_out_by_labels_of_another_grid_and_masks_come_along(tmp_path: Path) -> None:
+    study = tmp_path / "mine_4mm"
+    study.mkdir()
+    whole, bare = Volume(np.full_like(ball(4.0).data, 7), ball(4.0).affine), ball(4.0, "PSR")
+    whole.data[0] = 1  # the smallest value
+    for name, scan in (("p1", whole), ("p2", bare), ("p3", whole)):
+        scan.write(study / f"{name}_FLAIR.nii.gz")
+    ball(2.0, "LIA").write(study / "p1_dseg.nii.gz", np.uint8)
+    lesion = replace(bare, data=bare.data == CSF)
+    lesion.write(study / "p2_lesion.nii.gz", np.uint8)
+    (study / "participants.tsv").write_text(
+        "id\tmodality\tskull_stripped\timage\tsegmentation\tlesion_mask\n"
+        "p1\tFLAIR\tno\tp1_FLAIR.nii.gz\t\t\n"
+        "p1\tT1w\tno\tp1_T1w.nii.gz\tp1_dseg.nii.gz\t\n"
+        "p2\tFLAIR\tyes\tp2_FLAIR.nii.gz\t\tp2_lesion.nii.gz\n"
+        "p3\tFLAIR\tno\tp3_FLAIR.nii.gz\t\t\n"
+    )
+    output = tmp_path / "brains"
+    rows = prepare_brains.prepare([study], output, 4.0, "FLAIR", [])
+    assert [row["participant_id"] for row in rows] == ["sub-minep1", "sub-minep2"], "p3 has no labels"
+    for name in ("sub-minep1", "sub-minep2"):
+        scan, brain = (
+            Volume.read(output / name / "anat" / f"{name}_{end}.nii.gz") for end in ("FLAIR", "desc-brain_mask")
+        )
+        assert scan.shape == brain.shape == tuple(EXTENT // 4)
+        assert 64 * brain.data.sum() == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.03)
+        np.testing.assert_allclose(middle(brain, brain.data > 0), CENTRE, atol=2.0)
+        assert (scan.data > scan.data.min())[brain.data == 0].mean() < 0.02
+    copied = Volume.read(output / "sub-minep2/anat/sub-minep2_label-lesion_mask.nii.gz")
+    np.testing.assert_array_equal(copied.data, lesion.data)
+    with pytest.raises(InputError, match="nobody is called sub-4"):
+        prepare_brains.prepare([study], tmp_path / "other", 4.0, "FLAIR", ["sub-4"])

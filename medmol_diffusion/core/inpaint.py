@@ -77,6 +77,7 @@ def inpaint(
     jump: int = 10,
     condition: Any = None,
     progress: Callable[[int], None] | None = None,
+    start: State | None = None,
 ) -> State:
     """z at gammas[-1] whose known part is that of x, noised (Lugmayr et al. 2022, algorithm 1).
 
@@ -95,6 +96,8 @@ def inpaint(
         jump: steps of a stretch.
         condition: passed on to the denoiser.
         progress: called with the number of steps done, of steps * resamples.
+        start: [B, ...] clean states whose rest, noised to gammas[0], is begun from; None begins from noise alone, which
+            is right where gammas[0] leaves nothing else.
 
     Raises:
         ValueError: resamples or jump is below 1, or known is not boolean.
@@ -109,7 +112,10 @@ def inpaint(
     stride = steps if resamples == 1 else jump
     levels = gammas.to(x.device)[:, None].expand(-1, len(x))
     held = Replacement(stepper, space, x, known)
-    z = put_back(space.noise(x, generator), diffuse(x, space.noise(x, generator), levels[0]), space, known)
+    z = space.noise(x, generator)
+    if start is not None:
+        z = diffuse(start, z, levels[0])
+    z = put_back(z, diffuse(x, space.noise(x, generator), levels[0]), space, known)
     done = 0
     for first in range(0, steps, stride):
         last = min(first + stride, steps)

@@ -29,7 +29,7 @@ class Autoencoder(OneShot):
     bound on the same discrete data as that of every other model of scans, in nats, whatever it was trained on. Scans of
     any size are padded to the factor with background and cropped again: a voxel comes out for every one that goes in.
 
-    The loss of a scan, per counted voxel, is
+    The loss of a scan, per counted voxel that is not excluded, is
 
         reconstruction + kl_weight KL + perceptual_weight (amplitudes of wavelet bands) + adversarial_weight (critic).
 
@@ -155,12 +155,13 @@ class Autoencoder(OneShot):
 
     def attempt(self, batch: VolumeBatch, generator: torch.Generator) -> Attempt:
         self.grid.check_shape(batch.data)
-        v, count = batch.data, batch.mask.flatten(1).sum(1)
+        v, counted = batch.data, batch.mask & batch.kept
+        count = counted.flatten(1).sum(1).clamp(min=1)
         mu, sigma = self.posterior(v)
         mean = self.decode(mu + sigma * standard_normal(mu, generator), v.shape[2:])
 
         def per_voxel(values: Tensor) -> Tensor:
-            return (values * batch.mask).flatten(1).sum(1) / count
+            return (values * counted).flatten(1).sum(1) / count
 
         if self.reconstruction == "l1":
             terms = {
@@ -170,7 +171,7 @@ class Autoencoder(OneShot):
         else:
             terms = {"reconstruction": per_voxel(self.likelihood(v, mean, self.grid.levels))}
         terms["kl"] = self.weights["kl"] * standard_kl(mu, sigma) / count
-        made = torch.where(batch.mask, mean, -1.0)
+        made = torch.where(counted, mean, v)  # what does not count, padding too, looks as it does in the scan
         if self.bands is not None:
             terms["perceptual"] = self.weights["perceptual"] * self.bands(made, v)
         return Attempt(made, v, terms)

@@ -60,7 +60,8 @@ class VolumeData(VolumeModule):
             looked for is small and bright.
         exclude: a glob of masks in the folder, "*_lesions.nii.gz" for example: a model learns nothing from the voxels
             of a scan that the mask of its subject and session marks (VolumeBatch.excluded). A scan may have none. The
-            masks are no scans.
+            masks are no scans. The bound that validation computes counts every voxel, and what a distilled model says
+            there it has from its teacher.
 
     Raises:
         InputError: the folder does not exist, nothing in it matches, no scan is usable, the table names none of them,

@@ -17,9 +17,10 @@ class GAN(OneShot):
     r"""A 3-D Wasserstein GAN with a gradient penalty (Gulrajani et al. 2017).
 
     The critic D minimises $D(g) - D(v) + \lambda (|\nabla D(w)| - 1)^2$, w drawn uniformly between a generated scan g
-    and a real one v; the generator minimises -D(g). In training g takes the padding of v, so that sizes tell nothing.
-    Convolutions alone: 3^3 after nearest-neighbour upsampling in the generator, 4^3 of stride 2 in the critic, which
-    has no normalisation, for the penalty is one of every scan by itself.
+    and a real one v; the generator minimises -D(g). In training g takes the padding of v, so that sizes tell nothing,
+    and what is excluded of v, so that it need not be made. Convolutions alone: 3^3 after
+    nearest-neighbour upsampling in the generator, 4^3 of stride 2 in the critic, which has no normalisation, for the
+    penalty is one of every scan by itself.
 
     Args:
         shape: voxels of a scan, any sizes: the generator makes the next multiple of 2^levels and crops.
@@ -86,7 +87,7 @@ class GAN(OneShot):
     def attempt(self, batch: VolumeBatch, generator: torch.Generator) -> Attempt:
         self.grid.check_shape(batch.data)
         noise = torch.randn(len(batch), self.latent_size, generator=generator, device=batch.data.device)
-        return Attempt(torch.where(batch.mask, self.make(noise), -1.0), batch.data, {})
+        return Attempt(torch.where(batch.mask & batch.kept, self.make(noise), batch.data), batch.data, {})
 
     def critic_loss(self, critic: nn.Module, attempt: Attempt, generator: torch.Generator) -> Tensor:
         made, real = attempt.made, attempt.real

@@ -1,5 +1,6 @@
 """Scans for training, whatever they come from: split by subject, served in batches that any worker count repeats."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -76,6 +77,12 @@ class VolumeModule(pl.LightningDataModule, ABC):
         self.validation = VolumeSet(scans, validation, self.levels)
         self.test = VolumeSet(scans, test, self.levels)
         self.train = VolumeSet(scans, train, self.levels, self.augmentation)
+        if scans.excluded is not None and self.trainer is not None:
+            warnings.warn(
+                "data.exclude leaves voxels out of training alone: the bound that validation computes counts them, and "
+                "a distilled model says there what its teacher does.",
+                stacklevel=2,
+            )
 
     def _split(self, subjects: Sequence[str]) -> SubjectSplit:
         if self.split_file is not None:

@@ -82,15 +82,17 @@ class Solver:
         resamples: int,
         jump: int,
         condition: Any = None,
+        start: Tensor | None = None,
     ) -> Tensor:
-        """x_hat whose known part is that of x (core.inpaint).
+        """x_hat whose known part is that of x, the rest from noise, or from ``start`` noised (core.inpaint).
 
         Raises:
             InputError: resamples or jump is below 1.
         """
         if min(resamples, jump) < 1:
             raise InputError(f"resamples = {resamples} and jump = {jump} must both be at least 1")
-        z = inpaint(self.denoiser, self.stepper, self.gammas, space, x, known, streams, resamples, jump, condition)
+        how = {"condition": condition, "start": start}
+        z = inpaint(self.denoiser, self.stepper, self.gammas, space, x, known, streams, resamples, jump, **how)
         return put_back(self.x_hat(z, space, condition), x, space, known)
 
     def x_hat(self, z: Tensor, space: Space, condition: Any = None) -> Tensor:

@@ -2,15 +2,16 @@
 
     python -m tests.benchmarks.anomaly MODEL --data phantoms [--contrast FLAIR] [--heads 10] -o FOLDER
     python -m tests.benchmarks.anomaly MODEL --data planted [HEADS] [--shapes MASKS] [--contrasts ...] [--volumes ...]
-    python -m tests.benchmarks.anomaly MODEL --data scans HEADS --masks "*_lesions.nii.gz"
+    python -m tests.benchmarks.anomaly MODEL --data scans HEADS --masks "*_lesions.nii.gz" [--learn DIR]
 
 HEADS: --folder DIR --scans GLOB [--brains GLOB] [--whites GLOB], files that belong together by subject and session.
 
 phantoms: healthy heads to learn from, others to count false alarms on, and others with lesions of each kind. planted:
 every head of the test with one lesion of each contrast and volume, of real shapes (a folder of masks) or random blobs;
 without a folder, in phantoms. scans: as they are, with their masks; what is learnt from scans with lesions is learnt
-from the voxels well away from them. MODEL must not have been trained on the test heads: for real heads of one study,
-tests.benchmarks.anomaly_folds trains one for each fold.
+from the voxels well away from them. With --learn DIR all of that is learnt from the heads of another folder, found by
+the same globs, and --folder is tested whole: a study on which nothing was fitted. MODEL must not have been trained on
+the test heads: for real heads of one study, tests.benchmarks.anomaly_folds trains one for each fold.
 
 FOLDER gets figures.json (or --json), subjects.csv and sensitivity.svg: the share of lesions found at the threshold of
 the healthy scans, and the AUROC, by kind, or by contrast and by volume.
@@ -32,6 +33,7 @@ from medmol_diffusion.mri import METHODS, VolumeDiffusion
 from medmol_diffusion.mri.anomaly import Setting
 from medmol_diffusion.mri.anomaly.evaluation import Evaluation, Evaluator, protocol_of, tables_of, write_subjects
 from medmol_diffusion.mri.anomaly.lesion_shape import LesionShape, read_shapes
+from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.training.saved import load_model
 from tests.benchmarks.anomaly_curves import Curves, draw, rows, to_list
 from tests.benchmarks.anomaly_own import add_own, models_of, run_own
@@ -72,8 +74,17 @@ def shapes_of(options: argparse.Namespace) -> Sequence[LesionShape]:
     return read_shapes(options.shapes) if options.shapes else ()
 
 
-def heads_of(options: argparse.Namespace, only: Sequence[str] = ()) -> list[Head]:
-    return read_heads(options.folder, options.scans, options.brains, options.whites, options.masks, only)
+def heads_of(options: argparse.Namespace, only: Sequence[str] = (), folder: Path | None = None) -> list[Head]:
+    """Those of --folder, or of another one with the same globs."""
+    return read_heads(folder or options.folder, options.scans, options.brains, options.whites, options.masks, only)
+
+
+def learnt_from(options: argparse.Namespace) -> list[Head]:
+    """Of --learn: all heads, or those that a split keeps for validation."""
+    only = SubjectSplit.read(options.learn_split).validation if options.learn_split else ()
+    if options.learn_split and not only:
+        raise InputError(f"{options.learn_split} has nobody for validation to learn from: give a split with some")
+    return heads_of(options, only, options.learn)
 
 
 def sets_of(options: argparse.Namespace, healthy: Sequence[Head], test: Sequence[Head], upper: float) -> Sets:
@@ -94,6 +105,8 @@ def own_sets(options: argparse.Namespace, model: VolumeDiffusion) -> Sets:
         if options.data != "planted":
             raise InputError("--data scans needs --folder DIR, the heads, and --masks GLOB, their lesions")
         heads = [phantom_head(i, grid, options.contrast) for i in range(3 * options.heads)]
+    elif options.learn is not None:
+        return sets_of(options, learnt_from(options), heads_of(options), grid.upper)
     else:
         heads = shuffled(heads_of(options), options.seed)
     return sets_of(options, *split(heads, options.calibration), grid.upper)
@@ -142,6 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--heads", type=int, default=10, help="phantoms of each set")
     parser.add_argument("--lesions", type=int, default=2, help="of a phantom")
     parser.add_argument("--calibration", type=float, default=0.4, help="share of the people that is learnt from")
+    parser.add_argument("--learn", type=Path, metavar="DIR", help="heads to learn from; else a share of --folder")
+    parser.add_argument("--learn-split", metavar="FILE", help="of medmol split: learn from its validation part alone")
     parser.add_argument("--device", default="cpu")
     add_heads(parser)
     add_protocol(parser)

@@ -213,6 +213,19 @@ def test_one_run_of_every_stretch_is_replacement_in_one_go_and_progress_counts_a
     assert seen == [2, 4, 6, 8, 9, 10]
 
 
+def test_what_is_begun_from_is_noised_where_nothing_is_given() -> None:
+    x, known, gammas = normal(3, 2), torch.tensor([[True, False]]).expand(3, 2), grid(LinearGamma(), 5)[3:4]
+    oracle = GaussianDenoiser(VALUES, VECTORS)
+
+    def begun(start: Tensor | None) -> Tensor:
+        source = torch.Generator().manual_seed(0)
+        return inpaint(oracle, Ancestral(), gammas, Dense(x), x, known, source, 2, 1, start=start)
+
+    torch.testing.assert_close(begun(x + 1) - begun(x), alpha(gammas) * ~known, rtol=0, atol=1e-14)
+    free = begun(None)[:, 1]
+    torch.testing.assert_close(begun(x)[:, 1], (alpha(gammas) * x[:, 1] + sigma(gammas) * free), rtol=0, atol=1e-14)
+
+
 def test_impossible_resamplings_are_refused() -> None:
     x = torch.zeros(1, 2)
     for resamples, jump, fault in ((0, 1, "resamples = 0"), (2, 0, "jump = 0")):

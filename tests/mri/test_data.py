@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -214,6 +215,10 @@ def test_the_voxels_that_masks_mark_are_excluded_and_move_with_the_scan(tmp_path
         "sub-00": 0, "sub-01": 12, "sub-02": 12, "sub-03": 0,
     }  # fmt: skip
     assert dict(data.describe())["excluded"].startswith("4 of 8 scans")
+    trained = VolumeData(str(tmp_path), [8, 10, 8], **made)  # type: ignore[arg-type]
+    trained.trainer = SimpleNamespace()  # type: ignore[assignment]
+    with pytest.warns(UserWarning, match="the bound that validation computes counts them"):
+        trained.setup()
     taken = batch.take(torch.tensor([2])).to("cpu")
     assert taken.excluded is not None
     assert torch.equal(taken.kept, ~batch.excluded[2:3])

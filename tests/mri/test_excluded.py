@@ -9,7 +9,7 @@ from torch import Tensor
 from medmol_diffusion.core import Native, Preconditioned, Simple, Streams, V
 from medmol_diffusion.core.denoiser import Prediction
 from medmol_diffusion.core.objective import error_per_dim, weighted_error
-from medmol_diffusion.mri import HaarStage, IdentityStage, UNet3D, VolumeBatch, VolumeDiffusion
+from medmol_diffusion.mri import GAN, Autoencoder, HaarStage, IdentityStage, UNet3D, VolumeBatch, VolumeDiffusion
 from medmol_diffusion.mri.spectrum import CosineSpace, Spectrum
 from medmol_diffusion.mri.volume_set import Example
 
@@ -80,8 +80,35 @@ def model(stage: HaarStage | IdentityStage) -> VolumeDiffusion:
     return VolumeDiffusion(list(SHAPE), stage, network=UNet3D(*channels, [8], 1)).eval()
 
 
+def scan_with(value: float) -> Tensor:
+    """A scan, -1 at padding, of one value in the lesion."""
+    return torch.where(BOX, torch.where(LESION, value, 0.2 * draw(0)), -1.0)
+
+
 def batch(data: Tensor, lesion: Tensor | None) -> VolumeBatch:
     return VolumeBatch(data.float(), BOX, torch.arange(2), ["a", "b"], excluded=lesion)
+
+
+def test_an_autoencoder_is_not_judged_in_the_excluded_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    one = Autoencoder(list(SHAPE), channels=[8, 8])
+    seen = torch.full((2, 4, 4, 4, 4), 0.5)
+    monkeypatch.setattr(one, "posterior", lambda v: (seen, seen))  # it reads what it is given, as every network does
+    healthy, excluded, counted = (
+        sum(one.attempt(batch(scan_with(value), lesion), torch.Generator().manual_seed(0)).terms.values())
+        for value, lesion in ((0.2, LESION), (0.9, LESION), (0.9, None))
+    )
+    torch.testing.assert_close(excluded, healthy, rtol=1e-6, atol=0)
+    assert ((counted - healthy).abs() > 0.1).all()
+
+
+@pytest.mark.parametrize("kind", [Autoencoder, GAN])
+def test_a_critic_sees_the_excluded_voxels_alike_in_what_is_made_and_in_the_scan(kind: type) -> None:
+    one = kind(list(SHAPE), channels=[8, 8])
+    for lesion, alike in ((LESION, True), (None, False)):
+        attempt = one.attempt(batch(scan_with(0.9), lesion), torch.Generator().manual_seed(0))
+        assert torch.equal(attempt.made[LESION & BOX], attempt.real[LESION & BOX]) == alike
+        assert not torch.equal(attempt.made, attempt.real)
 
 
 def test_a_model_of_white_noise_has_the_same_loss_whatever_lies_in_the_excluded_voxels() -> None:

@@ -1,7 +1,9 @@
 """tests/benchmarks/anomaly*.py: what methods learn from has no lesion, no fold sees its own, and curves count right."""
 
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import Volume
 from medmol_diffusion.mri.anomaly import Detection
 from medmol_diffusion.mri.anomaly.evaluation import Case
+from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.mri.transforms import Grid
+from tests.benchmarks.anomaly import own_sets
 from tests.benchmarks.anomaly_curves import Curves, draw
 from tests.benchmarks.anomaly_folds import with_validation
 from tests.benchmarks.anomaly_sets import Head, phantom_head, phantoms, planted, read_heads, shuffled, split
@@ -59,6 +63,25 @@ def test_heads_are_read_with_what_belongs_to_them(tmp_path: Path) -> None:
     first, rest = split(shuffled(heads, 0), 0.4)
     assert len(first) == 1
     assert len(rest) == 2
+
+
+def test_another_folder_is_learnt_from_by_its_validation_part_and_the_first_is_tested_whole(tmp_path: Path) -> None:
+    for folder, names in (("old", ("sub-1", "sub-2", "sub-3")), ("new", ("sub-4", "sub-5"))):
+        for name in names:
+            head(name).scan.write(tmp_path / folder / f"{name}_FLAIR.nii.gz")
+            head(name).lesions.write(tmp_path / folder / f"{name}_lesions.nii.gz", np.uint8)  # type: ignore[union-attr]
+    split_file = tmp_path / "split.json"
+    SubjectSplit(["sub-1"], ["sub-2", "sub-3"], []).write(split_file)
+    given = {"data": "scans", "whites": None, "brains": None, "scans": "*_FLAIR.nii.gz", "masks": "*_lesions.nii.gz"}
+    options = Namespace(**given, folder=tmp_path / "new", learn=tmp_path / "old", learn_split=str(split_file))
+    sets = own_sets(options, SimpleNamespace(grid=GRID))  # type: ignore[arg-type]
+    assert [case.subject for case in sets.healthy] == ["sub-2", "sub-3"]
+    assert not any(case.sick for case in sets.healthy)
+    assert [case.subject for case in sets.test] == ["sub-4", "sub-5"]
+    assert all(case.sick for case in sets.test)
+    SubjectSplit(["sub-1"], [], []).write(split_file)
+    with pytest.raises(InputError, match="has nobody for validation"):
+        own_sets(options, SimpleNamespace(grid=GRID))  # type: ignore[arg-type]
 
 
 def test_phantoms_of_every_kind_stand_beside_healthy_ones_of_other_people() -> None:

@@ -59,7 +59,24 @@ def test_a_scan_without_a_mask_comes_back_as_it_was_beside_one_with_a_mask() -> 
     assert torch.equal(found[0], sick.data[0])
     assert (found[1] != sick.data[1]).any()
     flat = sick.take(torch.tensor([0]))
-    assert restore(setting, flat).scans is flat.data
+    assert torch.equal(restore(setting, flat).scans, flat.data)
+
+
+def test_it_starts_from_what_the_first_map_restored_or_from_noise_that_knows_nothing_of_it() -> None:
+    setting, sick, steps = certain(), scans(1, blob=0.8), {"dilation": 0, "steps": 2, "resamples": 1}
+    setting.model.first_stage.spectrum.std.fill_(1.0)  # so that what is lightly noised is believed
+    blob = in_blob(sick.data)
+
+    def first(value: float) -> Method:
+        return Method(lambda _, exam: Restored(torch.full_like(exam.data, value)), postprocess=Cleaned(1, 0.0))
+
+    def means(gamma: float | None) -> list[float]:
+        made = [Inpaint(first(v), gamma=gamma, threshold=0.5, **steps)(setting, sick).scans for v in (-0.2, -0.3)]
+        return [float(scan[blob].mean()) for scan in made]
+
+    published, noise = means(Inpaint().gamma), means(None)
+    assert published == pytest.approx([-0.2, -0.3], abs=0.05)
+    assert noise[0] == pytest.approx(noise[1], abs=1e-6), "nothing of it is read"
 
 
 def test_the_mask_is_dilated_and_stays_inside() -> None:

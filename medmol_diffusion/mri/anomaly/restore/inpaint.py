@@ -37,14 +37,16 @@ class Inpaint:
     The map is weighted by the likelihood $\min(1, a / q)$: 1 in the mask, less in what was dilated. The paper divides
     by a percentile of the scan itself, by which every scan has lesions.
 
-    A model of Inpainting draws from p(region | rest). One of scans alone holds the rest by RePaint, here from pure
-    noise, so that nothing of the lesion is left in the region (Pinaya et al. 2022); the paper starts at t = 50 from the
-    first map's own restored scan.
+    A model of Inpainting draws from p(region | rest), from pure noise. One of scans alone holds the rest by RePaint: as
+    the paper has it, the first map's own restored scan is stitched into the region and noised to t = 50 first.
+    What the first restored scan kept of a lesion it mostly keeps; from pure noise (``gamma`` None; Pinaya et al. 2022)
+    nothing of it is left, nor of the anatomy that was there.
 
     Attributes:
         first: the method of the first map; partial at t = 200, or patched with a model of Inpainting, when left out.
         quantile: of the healthy voxels' first maps.
         dilation: voxels by which the mask grows.
+        gamma: the noise level where RePaint starts; -3.5 is t = 50 of 1000. None starts from pure noise.
         steps: of the sampler; RePaint calls the network steps * resamples times.
         sampler: a name in core.STEPPERS.
         resamples, jump: of RePaint: how often every stretch of ``jump`` steps is run.
@@ -57,6 +59,7 @@ class Inpaint:
     first: Method | None = None
     quantile: float = 0.975
     dilation: int = 1
+    gamma: float | None = -3.5
     steps: int = 25
     sampler: str = "ancestral"
     resamples: int = 5
@@ -76,10 +79,12 @@ class Inpaint:
     def __call__(self, setting: Setting, exam: Exam) -> Restored:
         if self.threshold is None:
             raise InputError("inpaint needs healthy scans: call fit, or give --healthy")
-        likely = self._first(setting)(setting, exam).maps / self.threshold
+        first = self._first(setting)(setting, exam)
+        likely = first.maps / self.threshold
         region = self.grown((likely > 1) & exam.inside) & exam.batch.mask
         make = self._of_the_rest if isinstance(setting.model.task, Inpainting) else self._repainted
-        scans = remade(exam, region, setting.streams(exam), partial(make, setting))
+        stitched = replace(exam.batch, data=torch.where(region, first.restored, exam.data))
+        scans = remade(replace(exam, batch=stitched), region, setting.streams(exam), partial(make, setting))
         return Restored(scans, weight=likely.clamp(max=1))
 
     def grown(self, region: Tensor) -> Tensor:
@@ -101,7 +106,11 @@ class Inpaint:
 
     def _repainted(self, setting: Setting, exam: Exam, region: Tensor, streams: Streams) -> Tensor:
         state = setting.state(exam, streams)
-        solver = setting.solver(setting.from_noise(self.steps), self.sampler, state.known)
+        if self.gamma is None:
+            gammas, start = setting.from_noise(self.steps), None
+        else:
+            gammas, start = setting.gammas(self.gamma, self.steps), state.x
+        solver = setting.solver(gammas, self.sampler, state.known)
         kept = setting.model.first_stage.known(~region)
-        made = solver.inpaint(state.space, state.x, kept, streams, self.resamples, self.jump, state.known)
+        made = solver.inpaint(state.space, state.x, kept, streams, self.resamples, self.jump, state.known, start)
         return setting.scans(made, state)
