@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import jaxtyping
+import jaxtyping  # noqa: F401  before the core, which then has its shapes
 import numpy as np
 import pytest
 import torch
@@ -11,6 +11,7 @@ from medmol_diffusion.molecules import Molecule
 from medmol_diffusion.molecules.molecule import pad
 from medmol_diffusion.mri import Volume
 from medmol_diffusion.training.fit import fit
+from tests.shapes import CALLS, check_calls, hold_the_core
 
 TRAINER = """
 seed_everything: 0
@@ -64,6 +65,10 @@ data:
 """
 
 
+def pytest_configure() -> None:
+    hold_the_core()
+
+
 def random_molecules(count: int = 30, seed: int = 0) -> list[Molecule]:
     """Atoms of C, N, O, H at random places, 3 to 8 of them."""
     draw = np.random.default_rng(seed)
@@ -94,11 +99,11 @@ def _same_weights_in_any_order() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _shapes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The core's calls are held against their shapes in the core's own tests. The identities make the same calls over
-    and over, and the domains' tests make those of the core: there the checks would double the time of the whole."""
+def _shapes(request: pytest.FixtureRequest) -> None:
+    """The core's calls are held against their shapes in the core's own tests, but for the identities, which are many
+    and make the same calls."""
     room, name = request.path.parent.name, request.path.name
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", room != "core" or "identities" in name)
+    check_calls(CALLS if room == "core" and "identities" not in name else 0)
 
 
 @pytest.fixture(scope="session", autouse=True)

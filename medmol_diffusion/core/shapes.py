@@ -5,8 +5,8 @@ takes two tensors of one shape and as many levels as they have examples. `*` is 
 also be 1, for broadcasting.
 
 The core needs torch alone, so to it, and to a type checker, these are tensors with a note. Where jaxtyping was imported
-before the core they are its own types, and its import hook holds every call against them: the core's
-own tests do (`--jaxtyping-packages` in pyproject.toml), and so can whoever builds on it.
+before the core they are its own types, against which `jaxtyped` or its import hook holds calls: the core's own tests
+do (tests/shapes.py), and so can whoever builds on it.
 """
 
 import sys

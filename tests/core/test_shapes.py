@@ -1,4 +1,4 @@
-"""The shapes in the core's signatures are held against every call under pytest, and cost a user of the core nothing."""
+"""The shapes in the core's signatures are held against calls under pytest, and cost a user of the core nothing."""
 
 import subprocess
 import sys
