@@ -19,13 +19,9 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-# Warnings are errors, the tutorial notebooks are run, and nothing is fetched but the tools, once.
-docs: $(VENV)/.docs
+# Warnings are errors, and the tutorial notebooks are run; tests/docs/test_site.py does it, too.
+docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build
-
-$(VENV)/.docs: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
-	touch $@
 
 # dist/: the sdist, and the wheel that is made from it, by the constrained setuptools.
 wheel: $(VENV)/.installed

@@ -14,7 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from nbclient import NotebookClient
 
-SECONDS = 120
+SECONDS = 600
 """Of one cell; all of them together take less than half a minute on an idle core."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from pytorch_lightning import Trainer
 
 from medmol_diffusion.molecules import MoleculeData, MoleculeDiffusion, write_sdf
 from medmol_diffusion.mri import MonaiDiffusion, VolumeData, VolumeDiffusion
@@ -26,6 +27,7 @@ OWN = {
     "data": (MoleculeData, VolumeData),
     "model": (DiffusionTask,),
     "model.model": (MoleculeDiffusion, VolumeDiffusion),
+    "trainer": (Trainer,),
 }
 """What a part of a config belongs to where it does not name its class."""
 KEYS = {"data", "model", "network", "trainer", "ema", "checkpoint"}
@@ -73,7 +75,7 @@ def test_a_snippet_compiles_and_what_it_names_exists(block: Block) -> None:
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_compiles_and_lies_here_without_outputs(notebook: Path) -> None:
-    """`make docs` runs it."""
+    """`make docs` and tests/docs/test_site.py run it."""
     assert not any(cell.get("outputs") for cell in json.loads(notebook.read_text())["cells"])
     check("\n".join(cells(notebook)))
 
