@@ -44,6 +44,19 @@ def need(extra: str, asked: str, cure: str = "") -> None:
         raise MissingExtra(f"{asked} needs {names}: {cure}")
 
 
+def explained(error: ModuleNotFoundError) -> MissingExtra:
+    """What an import has missed, as the extra that brings it.
+
+    Raises:
+        ModuleNotFoundError: no extra does.
+    """
+    module = (error.name or "").partition(".")[0]
+    for extra in ("training", "molecules", "mri"):
+        if module in EXTRAS[extra]:
+            return MissingExtra(f"this needs {module}: pip install 'medmol_diffusion[{extra}]'")
+    raise error
+
+
 def _missing(extra: str) -> Iterator[str]:
     """What is not there, found without importing anything."""
     for name in EXTRAS[extra]:

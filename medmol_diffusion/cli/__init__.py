@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from medmol_diffusion import __version__
-from medmol_diffusion.extras import MissingExtra, need
+from medmol_diffusion.extras import MissingExtra, explained, need
 
 need(
     "training",
@@ -76,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     options.run(options)
         except (InputError, MissingExtra, OSError) as error:
             say("[red]error:[/]", system_says(error) if isinstance(error, OSError) else str(error))
+            sys.exit(2)
+        except ModuleNotFoundError as error:
+            say("[red]error:[/]", str(explained(error)))
             sys.exit(2)
         except KeyboardInterrupt as interrupt:
             say("[yellow]interrupted[/]", str(interrupt))

@@ -28,6 +28,8 @@ def load(source: str, device: str) -> Any:
     chosen = device if device != "auto" else (own if torch.cuda.is_available() else "cpu")
     keep_freed_memory()
     model = load_model(source)
+    if type(model).__module__.startswith("medmol_diffusion.molecules"):  # which load without their extra
+        need("molecules", "medmol_diffusion.molecules")
     try:
         return model.to(chosen)
     except (RuntimeError, AssertionError) as error:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from medmol_diffusion.extras import need
 
-need("molecules", "medmol_diffusion.molecules")
+# Models are trained from npz without rdkit; what needs more says so where it is asked for.
+need("training", "medmol_diffusion.molecules", "pip install 'medmol_diffusion[molecules]'")
 
 from medmol_diffusion.molecules.formats.files import read_molecules
 from medmol_diffusion.molecules.formats.sdf import write_sdf, write_xyz

@@ -146,7 +146,7 @@ def test_the_nats_of_latents_are_shared_by_their_blocks() -> None:
     from medmol_diffusion.mri import KLStage
 
     autoencoder = linear_autoencoder().float()
-    model = VolumeDiffusion([2, 2, 2], KLStage(autoencoder=autoencoder), network=UNet3D(2, 2, [8], 1)).eval()
+    model = VolumeDiffusion([2, 2, 2], KLStage(autoencoder=autoencoder), network=UNet3D(2, 2, [16], 1)).eval()
     scans = of(torch.rand(2, 1, 2, 2, 2, generator=torch.Generator().manual_seed(0)) * 0.2)
     with torch.no_grad():
         found = BoundMap(-2.0, 2.0, draws=3)(Setting(model), scans, scans.data)
