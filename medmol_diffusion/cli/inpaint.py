@@ -16,6 +16,7 @@ from medmol_diffusion.cli.sampling import (
     check_molecule_file,
     check_scan_model,
     guide,
+    sampler,
     steering,
     write_molecules,
 )
@@ -111,7 +112,7 @@ def inpaint_molecules(model: Any, options: argparse.Namespace) -> None:
             options.resamples,
             options.jump,
             steps=options.steps,
-            sampler=options.sampler,
+            sampler=sampler(options),
             seed=options.seed,
             spacing=options.grid,
             progress=bar.reach,

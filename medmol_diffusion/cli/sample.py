@@ -24,6 +24,7 @@ from medmol_diffusion.cli.sampling import (
     finished,
     guide,
     molecule_model,
+    sampler,
     say_molecules,
     scan_steering,
     steering,
@@ -75,7 +76,7 @@ def sample(options: argparse.Namespace) -> None:
             grid(model.schedule, options.steps, options.grid)
         except ValueError as error:
             raise InputError(f"--grid {options.grid}: {error}") from error
-        settings |= {"steps": options.steps, "sampler": options.sampler, "spacing": options.grid}
+        settings |= {"steps": options.steps, "sampler": sampler(options), "spacing": options.grid}
         settings["guide"] = guide(options, model)
     else:
         _in_one_pass(options)
@@ -165,8 +166,10 @@ def _asked(options: argparse.Namespace, model: Any) -> dict[str, Any]:
 
 def _in_one_pass(options: argparse.Namespace) -> None:
     """Of a model without steps: refuse what says how to take them, and say nothing of them beside the samples."""
-    if options.steps != STEPS or options.grid != GRID or options.sampler or options.worse or options.away:
+    given = (options.sampler, options.noise_scale, options.worse, options.away)
+    if options.steps != STEPS or options.grid != GRID or any(given):
         raise InputError(
-            f"{options.model} makes a scan in one pass: --steps, --sampler, --grid and --worse are for diffusion"
+            f"{options.model} makes a scan in one pass: --steps, --sampler, --grid, --noise-scale and --worse are "
+            "for diffusion"
         )
     options.steps = options.sampler = options.grid = None

@@ -18,6 +18,7 @@ from medmol_diffusion.extras import installed
 from medmol_diffusion.plural import counted
 
 if TYPE_CHECKING:
+    from medmol_diffusion.core import Stepper
     from medmol_diffusion.molecules import Molecule
     from medmol_diffusion.mri import Volume
 
@@ -41,6 +42,13 @@ def add_sampling(sub: argparse.ArgumentParser, default: str | None) -> None:
         metavar="NAME",
         default=GRID,
         help="how the steps are spaced: one of %(choices)s (default time)",
+    )
+    sub.add_argument(
+        "--noise-scale",
+        type=float,
+        metavar="K",
+        help="factor on the fresh noise of a sampler that draws some, up to 1: below it samples are sounder and less "
+        "varied (default 1)",
     )
     sub.add_argument(
         "--worse",
@@ -166,6 +174,23 @@ def _check_interval(options: argparse.Namespace) -> None:
         raise InputError(f"--interval {low:g} {high:g} holds nothing: give the lower level first")
     if options.guidance in (None, 1):
         raise InputError("--interval says where guidance holds: give its scale by --guidance")
+
+
+def sampler(options: argparse.Namespace) -> "str | Stepper":
+    """That of --sampler, with --noise-scale where it is given.
+
+    Raises:
+        InputError: a scale outside (0, 1], or of a sampler that draws no noise.
+    """
+    name = str(options.sampler)
+    if options.noise_scale is None:
+        return name
+    from medmol_diffusion.core import Tempered, stepper_named
+
+    try:
+        return Tempered(stepper_named(name), options.noise_scale)
+    except ValueError as error:
+        raise InputError(f"--noise-scale {options.noise_scale:g}: {error}") from error
 
 
 def guide(options: argparse.Namespace, model: Any) -> Any:
@@ -302,6 +327,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     found = {"model": model, "seed": options.seed, "steps": options.steps}
     found |= {"sampler": options.sampler, "grid": options.grid}
     found = {name: value for name, value in found.items() if value is not None}
+    if options.noise_scale is not None:
+        found["noise_scale"] = f"{options.noise_scale:g}"
     if options.worse is not None:
         found |= {"worse": Path(options.worse).name, "away": f"{away(options):g}"}
     if getattr(options, "covariate", None):

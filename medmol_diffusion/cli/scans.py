@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from medmol_diffusion.cli.output import console
 from medmol_diffusion.cli.parser import add_reading, at_least
-from medmol_diffusion.cli.sampling import add_asking_scans, add_sampling, guide, scan_steering, settings
+from medmol_diffusion.cli.sampling import add_asking_scans, add_sampling, guide, sampler, scan_steering, settings
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
@@ -95,7 +95,7 @@ def sampling(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     """
     asked = scan_steering(options)
     options.sampler = options.sampler or "dpm++2m"
-    found = {"steps": options.steps, "sampler": options.sampler, "spacing": options.grid}
+    found = {"steps": options.steps, "sampler": sampler(options), "spacing": options.grid}
     return {**found, "guide": guide(options, model), **asked}
 
 

@@ -19,6 +19,7 @@ from medmol_diffusion.cli.sampling import (
     check_molecule_file,
     check_scan_model,
     guide,
+    sampler,
     steering,
     write_molecules,
 )
@@ -85,7 +86,7 @@ def vary_molecules(model: Any, options: argparse.Namespace) -> None:
     options.n = options.n or 4
     options.strength = 0.3 if options.strength is None else options.strength
     molecules = readable(Path(options.inputs[0]))
-    settings = {"steps": options.steps, "sampler": options.sampler, "spacing": options.grid, **asked}
+    settings = {"steps": options.steps, "sampler": sampler(options), "spacing": options.grid, **asked}
     settings["guide"] = guide(options, model)
     if options.objective is None:
         molecules = [molecule for molecule in molecules for _ in range(options.n)]

@@ -140,6 +140,9 @@ from medmol_diffusion.core.steppers import (
     STEPPERS,
     stepper_named,
 )
+from medmol_diffusion.core.tempered import (
+    Tempered,
+)
 from medmol_diffusion.core.variance import (
     VarianceDenoiser,
 )
@@ -224,6 +227,7 @@ __all__ = [
     "Streams",
     "SubVP",
     "SubVPFrame",
+    "Tempered",
     "UniPC",
     "UniformTime",
     "V",

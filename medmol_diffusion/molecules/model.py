@@ -68,8 +68,9 @@ class MoleculeDiffusion(DiffusionModel):
         properties: what the model can be asked for (Conditioning), columns of the data: data.properties names them too.
         composition: whether it can be asked for the number of atoms of every element.
         condition_dropout: the probability of leaving out a question in training.
-        given: whether half of the training molecules come with a part that is given (parts.Parts.drawn): ``inpaint``
+        given: whether some of the training molecules come with a part that is given (parts.Parts.drawn): ``inpaint``
             and ``formula`` then sample p(rest | given), and need no rounds of RePaint.
+        given_share: how many of them, in (0, 1].
     """
 
     default_transitions = 1000
@@ -92,6 +93,7 @@ class MoleculeDiffusion(DiffusionModel):
         composition: bool = False,
         condition_dropout: float = 0.15,
         given: bool = False,
+        given_share: float = 0.5,
     ) -> None:
         super().__init__()
         if weighting not in WEIGHTINGS:
@@ -100,6 +102,8 @@ class MoleculeDiffusion(DiffusionModel):
             raise ValueError(f"elements = {elements} must be different atomic numbers, 1 to {len(SYMBOLS) - 1}")
         if max_atoms < 1:
             raise ValueError(f"max_atoms = {max_atoms} must be at least 1")
+        if not 0 < given_share <= 1:
+            raise ValueError(f"given_share = {given_share} must lie in (0, 1]; given: false gives no parts at all")
         self.layout = Layout(tuple(elements), tuple(bond_orders or ()), tuple(formal_charges or ()))
         self.unit = self.layout.unit
         self.conditioning: Conditioning | None = None
@@ -114,7 +118,7 @@ class MoleculeDiffusion(DiffusionModel):
                 f"network.condition_size = {network.condition_size}, but the condition has {told} numbers: two for "
                 "every property, and with composition one for every element and one more"
             )
-        self.network = StateNetwork(self.layout, network, given)
+        self.network, self.given_share = StateNetwork(self.layout, network, given), given_share
         self.schedule = Polynomial() if schedule is None else schedule
         self.size = SizeDistribution(max_atoms)
         self.weighting = WEIGHTINGS[weighting]()
@@ -195,7 +199,7 @@ class MoleculeDiffusion(DiffusionModel):
         space, x, condition = self.training_example(batch, generator)
         denoiser: Denoiser = self.denoiser
         if self.network.given:
-            space, x, denoiser = self.completing(denoiser, space, x, Parts.drawn(batch, generator))
+            space, x, denoiser = self.completing(denoiser, space, x, Parts.drawn(batch, generator, self.given_share))
         prediction, eps, gamma_derivative = draw(denoiser, self.levels, space, x, generator, condition)
         error = self.error(prediction, x, eps, self.weighting, gamma_derivative)
         return error + schedule_loss(self.levels, prediction, x, eps, gamma_derivative, generator)

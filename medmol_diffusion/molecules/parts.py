@@ -11,9 +11,9 @@ from medmol_diffusion.core.noise import Randomness, uniforms
 from medmol_diffusion.molecules.features import pairs_of
 from medmol_diffusion.molecules.molecule import MoleculeBatch
 
-WHOLE, FORMULA, SKELETON = 0.5, 0.6, 0.7
-"""Below the first uniform nothing is given in training, below the second the formula, below the third all atoms but
-the hydrogens; above it a ball of atoms or what lies outside of one."""
+FORMULA, SKELETON = 0.2, 0.4
+"""Of the molecules that training gives a part of: below the first uniform the formula is given, below the second all
+atoms but the hydrogens; above it a ball of atoms or what lies outside of one."""
 BARE, WITH_FORMULA = 0.5, 0.2
 """The share of balls whose hydrogens are not given, and of those beside which the formula is."""
 
@@ -32,25 +32,27 @@ class Parts:
     elements: Tensor
 
     @classmethod
-    def drawn(cls, batch: MoleculeBatch, generator: Randomness) -> Self:
-        """What training gives of each molecule: nothing, its formula, its heavy atoms, or all atoms inside or outside
-        of a ball round a random atom, whose size is uniform; at least one atom is left.
+    def drawn(cls, batch: MoleculeBatch, generator: Randomness, share: float = 0.5) -> Self:
+        """What training gives of each molecule: with probability 1 - ``share`` nothing, else its formula, its heavy
+        atoms, or all atoms inside or outside of a ball round a random atom, whose size is uniform; at least one atom is
+        left.
 
         Balls make scaffolds to be grown, what lies outside of them makes fragments to be joined.
         """
         mask, device = batch.mask, batch.mask.device
-        kind, place, share, side, bare, formula = uniforms(len(batch), 6, generator).to(device).unbind(1)
+        kind, place, extent, side, bare, formula = uniforms(len(batch), 6, generator).to(device).unbind(1)
+        kind = (kind - (1 - share)) / share  # negative where nothing is given, uniform on [0, 1) where something is
         count, heavy = mask.sum(1), mask & (batch.atomic_numbers > 1)
         rows = torch.arange(len(batch), device=device)
         centre = batch.positions[rows, (place * count).long()]
         far = (batch.positions - centre[:, None]).square().sum(-1).masked_fill(~mask, torch.inf)
-        ball = far.argsort(1).argsort(1) < (1 + (share * (count - 1)).long())[:, None]
+        ball = far.argsort(1).argsort(1) < (1 + (extent * (count - 1)).long())[:, None]
         part = torch.where((side < 0.5)[:, None], ball & mask, mask & ~ball)
         stripped = part & heavy
         part = torch.where(((bare < BARE) & stripped.any(1))[:, None], stripped, part)
         skeleton = (heavy.sum(1) > 0) & (heavy.sum(1) < count) & (kind < SKELETON)
         part = torch.where(skeleton[:, None], heavy, part) & (kind >= FORMULA)[:, None]
-        told = ((kind >= WHOLE) & (kind < FORMULA)) | ((kind >= FORMULA) & (formula < WITH_FORMULA))
+        told = ((kind >= 0) & (kind < FORMULA)) | ((kind >= FORMULA) & (formula < WITH_FORMULA))
         return cls(part, torch.where(told[:, None], mask, part))
 
     def known(self, space: Product) -> Tensor:

@@ -145,8 +145,8 @@ class DiffusionTask(pl.LightningModule):
             self.log(name, value, prog_bar=name == "val/total", sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        # On a CPU the fused step is three times as fast as the loop; on a GPU it would shut out clipping under float16.
-        fused = True if self.device.type == "cpu" else None
+        # On a CPU the fused step is three times as fast as the loop; under mixed precision it would shut out clipping.
+        fused = True if self.device.type == "cpu" and not self.trainer.precision.endswith("mixed") else None
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused
         )

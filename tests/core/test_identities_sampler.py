@@ -126,6 +126,30 @@ def test_v17_ancestral_follows_its_variance_recursion_at_every_number_of_steps(s
 
 
 @schedules
+@pytest.mark.parametrize("steps", [1, 2, 10, 50])
+@pytest.mark.parametrize("k", [0.5, 0.9])
+def test_v17_tempered_ancestral_has_k_times_the_noise_at_every_number_of_steps(
+    schedule: Schedule, steps: int, k: float
+) -> None:
+    """Var_s = a^2 Var_t + k^2 sigma_s^2 c, a as for the ancestral sampler."""
+    gammas = core.grid(schedule, steps)
+    expected = torch.ones(4, dtype=torch.float64)
+    for gamma_t, gamma_s in itertools.pairwise(gammas):
+        a_t, b_t, a_s, b_s = (f(g) for g in (gamma_t, gamma_s) for f in (core.alpha, core.sigma))
+        c = 1 - (a_t * b_s / (a_s * b_t)) ** 2
+        expected = (a_s / a_t * (1 - c * b_t**2 / variance(gamma_t))) ** 2 * expected + k**2 * b_s**2 * c
+    found = coefficients(core.Tempered(Ancestral(), k), gammas, steps).square().sum(0)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("stepper", "order"), STOCHASTIC.values(), ids=STOCHASTIC.keys())
+def test_a_noise_scale_of_one_is_the_sampler_itself(stepper: core.Stepper, order: int) -> None:
+    gammas = core.grid(core.Polynomial(), 7)
+    plain, tempered = (coefficients(one, gammas, 7) for one in (stepper, core.Tempered(stepper, 1.0)))
+    assert torch.equal(plain, tempered)
+
+
+@schedules
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 50])
 @pytest.mark.parametrize("eta", [0.3, 1.0])
 def test_v17_ddim_with_eta_follows_its_variance_recursion_at_every_number_of_steps(

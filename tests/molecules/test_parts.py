@@ -61,6 +61,13 @@ def test_half_of_the_molecules_come_whole_and_the_rest_in_every_way() -> None:
     assert ((batch.mask & ~parts.atoms).sum(1) > 0).all()
 
 
+def test_the_share_of_molecules_with_a_given_part_is_what_is_asked_for() -> None:
+    batch, _ = drawn()
+    for share in (0.2, 1.0):
+        parts = Parts.drawn(batch, torch.Generator().manual_seed(0), share)
+        assert abs(parts.elements.any(1).double().mean() - share) < 0.06
+
+
 def test_what_is_drawn_depends_on_the_item_alone() -> None:
     batch = batch_of(6)
     whole = Parts.drawn(batch, Streams(3, batch.index))
