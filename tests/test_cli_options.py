@@ -76,6 +76,10 @@ def test_a_prefix_of_an_option_is_not_the_option(
         (["--property", "a=nan"], ["--property a=nan", "NAME=VALUE"]),
         (["--worse", "{run}", "--away", "1"], ["--away", "above 1"]),
         (["--worse", "{run}", "--away", "-2"], ["--away", "above 1"]),
+        (["--eta", "0.5"], ["--eta is for ddim and dpm++3m-sde", "ancestral"]),
+        (["--sampler", "ddim", "--eta", "2"], ["--sampler ddim", "eta = 2.0", "[0, 1]"]),
+        (["--noise-scale", "1.5"], ["noise_scale = 1.5", "(0, 1]"]),
+        (["--sampler", "ddim", "--noise-scale", "0.9"], ["DDIM draws no noise"]),
     ],
 )
 def test_contradictions_end_with_one_sentence(

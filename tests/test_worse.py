@@ -37,6 +37,16 @@ def test_samples_move_away_from_a_worse_model(molecule_run: Path, tmp_path: Path
     assert np.abs(away(2.0) - plain).max() > 1e-3
 
 
+def test_the_noise_of_a_sampler_is_asked_for_and_told(molecule_run: Path, tmp_path: Path) -> None:
+    how = ["--sampler", "dpm++3m-sde"]
+    plain = positions(drawn(molecule_run, tmp_path, *how))
+    same = positions(drawn(molecule_run, tmp_path, *how, "--eta", "1", "--noise-scale", "1"))
+    np.testing.assert_array_equal(same, plain)
+    less = drawn(molecule_run, tmp_path, *how, "--eta", "2", "--noise-scale", "0.9")
+    assert np.abs(positions(less) - plain).max() > 1e-3
+    assert "eta=2 noise_scale=0.9" in str(less[0].properties["made_by"])
+
+
 def test_a_model_of_other_things_is_no_worse_one(
     molecule_run: Path, volume_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -166,10 +166,10 @@ def _asked(options: argparse.Namespace, model: Any) -> dict[str, Any]:
 
 def _in_one_pass(options: argparse.Namespace) -> None:
     """Of a model without steps: refuse what says how to take them, and say nothing of them beside the samples."""
-    given = (options.sampler, options.noise_scale, options.worse, options.away)
+    given = (options.sampler, options.eta, options.noise_scale, options.worse, options.away)
     if options.steps != STEPS or options.grid != GRID or any(given):
         raise InputError(
-            f"{options.model} makes a scan in one pass: --steps, --sampler, --grid, --noise-scale and --worse are "
-            "for diffusion"
+            f"{options.model} makes a scan in one pass: --steps, --sampler, --grid, --eta, --noise-scale and "
+            "--worse are for diffusion"
         )
     options.steps = options.sampler = options.grid = None

@@ -44,6 +44,12 @@ def add_sampling(sub: argparse.ArgumentParser, default: str | None) -> None:
         help="how the steps are spaced: one of %(choices)s (default time)",
     )
     sub.add_argument(
+        "--eta",
+        type=float,
+        metavar="ETA",
+        help="how much fresh noise: of ddim 0 to 1 (default 0), of dpm++3m-sde 0 or more (default 1)",
+    )
+    sub.add_argument(
         "--noise-scale",
         type=float,
         metavar="K",
@@ -177,20 +183,24 @@ def _check_interval(options: argparse.Namespace) -> None:
 
 
 def sampler(options: argparse.Namespace) -> "str | Stepper":
-    """That of --sampler, with --noise-scale where it is given.
+    """That of --sampler, with --eta and --noise-scale where they are given.
 
     Raises:
-        InputError: a scale outside (0, 1], or of a sampler that draws no noise.
+        InputError: a value that is out of range, or that the sampler has no use for.
     """
     name = str(options.sampler)
-    if options.noise_scale is None:
+    if options.eta is None and options.noise_scale is None:
         return name
-    from medmol_diffusion.core import Tempered, stepper_named
+    from medmol_diffusion.core import DDIM, DPMSolver3M, Tempered, stepper_named
 
+    stochastic: dict[str, Callable[[float], Stepper]] = {"ddim": DDIM, "dpm++3m-sde": DPMSolver3M}
+    if options.eta is not None and name not in stochastic:
+        raise InputError(f"--eta is for {' and '.join(stochastic)}, not for --sampler {name}")
     try:
-        return Tempered(stepper_named(name), options.noise_scale)
+        stepper = stepper_named(name) if options.eta is None else stochastic[name](options.eta)
+        return stepper if options.noise_scale is None else Tempered(stepper, options.noise_scale)
     except ValueError as error:
-        raise InputError(f"--noise-scale {options.noise_scale:g}: {error}") from error
+        raise InputError(f"--sampler {name}: {error}") from error
 
 
 def guide(options: argparse.Namespace, model: Any) -> Any:
@@ -327,8 +337,9 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     found = {"model": model, "seed": options.seed, "steps": options.steps}
     found |= {"sampler": options.sampler, "grid": options.grid}
     found = {name: value for name, value in found.items() if value is not None}
-    if options.noise_scale is not None:
-        found["noise_scale"] = f"{options.noise_scale:g}"
+    for name in ("eta", "noise_scale"):
+        if getattr(options, name) is not None:
+            found[name] = f"{getattr(options, name):g}"
     if options.worse is not None:
         found |= {"worse": Path(options.worse).name, "away": f"{away(options):g}"}
     if getattr(options, "covariate", None):

@@ -24,6 +24,7 @@ from medmol_diffusion.core import (
     Space,
     Stepper,
     Streams,
+    Tempered,
     UniPC,
     V,
     X,
@@ -109,6 +110,10 @@ def test_impossible_grids_and_steppers_are_refused() -> None:
         Langevin(snr=0)
     with pytest.raises(ValueError, match="corrections = 0"):
         Langevin(corrections=0)
+    with pytest.raises(ValueError, match=r"noise_scale = 1.1 must lie in \(0, 1\]"):
+        Tempered(DPMSolver3M(), 1.1)
+    with pytest.raises(ValueError, match="Heun draws no noise for noise_scale to act on"):
+        Tempered(Heun(), 0.9)
     with pytest.raises(ValueError, match="unknown sampler 'magic': choose one of ancestral, ddim"):
         stepper_named("magic")
 
