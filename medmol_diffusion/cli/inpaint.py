@@ -16,7 +16,7 @@ from medmol_diffusion.cli.sampling import (
     check_molecule_file,
     check_scan_model,
     guide,
-    sampler,
+    recipe,
     steering,
     write_molecules,
 )
@@ -68,7 +68,7 @@ def add(verbs: Verbs) -> None:
         help="rounds of RePaint (default 5 of a model that was not trained to complete what is given, else none)",
     )
     sub.add_argument("--jump", type=at_least(1), default=10, help="steps of a round (default 10)")
-    add_sampling(sub, None)
+    add_sampling(sub)
     add_asking(sub)
 
 
@@ -97,7 +97,7 @@ def inpaint_molecules(model: Any, options: argparse.Namespace) -> None:
     from medmol_diffusion.molecules.fragment import joined, kept_atoms, odd_charges
 
     check_molecule_file(options.output)
-    asked, options.sampler = steering(options), options.sampler or "ancestral"
+    asked, how = steering(options), recipe(options, model)
     molecules = readable(Path(options.input))
     if options.link:
         molecules = [joined(molecules)]
@@ -111,12 +111,10 @@ def inpaint_molecules(model: Any, options: argparse.Namespace) -> None:
             [int(sizes)] * len(molecules) if isinstance(sizes, int) else sizes,
             options.resamples,
             options.jump,
-            steps=options.steps,
-            sampler=sampler(options),
             seed=options.seed,
-            spacing=options.grid,
             progress=bar.reach,
             guide=guide(options, model),
+            **how,
             **asked,
         )
     write_molecules(found, options, ", first the fixed atoms in the order of the file, then the new ones")

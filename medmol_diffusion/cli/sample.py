@@ -15,8 +15,6 @@ from medmol_diffusion.cli.parser import Verbs, add_model, add_verb, at_least
 from medmol_diffusion.cli.partial import Partial
 from medmol_diffusion.cli.ranks import Ranks
 from medmol_diffusion.cli.sampling import (
-    GRID,
-    STEPS,
     add_asking,
     add_sampling,
     check_molecule_file,
@@ -24,7 +22,7 @@ from medmol_diffusion.cli.sampling import (
     finished,
     guide,
     molecule_model,
-    sampler,
+    recipe,
     say_molecules,
     scan_steering,
     steering,
@@ -44,7 +42,7 @@ def add(verbs: Verbs) -> None:
         "file or folder; what is done lies in PATH.partial until it is whole, and the same command goes on from there"
     )
     sub.add_argument("-o", "--output", required=True, metavar="PATH", help=what)
-    add_sampling(sub, None)
+    add_sampling(sub)
     add_asking(sub)
     sub.add_argument("--formula", metavar="C7H10O2", help="molecules: keep to it exactly, with any model")
     sub.add_argument(
@@ -71,12 +69,11 @@ def sample(options: argparse.Namespace) -> None:
         raise InputError(f"-o {out}: scans are written to a folder, one .nii.gz each")
     settings: dict[str, Any] = {"seed": options.seed}
     if isinstance(model, DiffusionModel):
-        options.sampler = options.sampler or ("ancestral" if molecules else "dpm++2m")
+        settings |= recipe(options, model)
         try:
             grid(model.schedule, options.steps, options.grid)
         except ValueError as error:
             raise InputError(f"--grid {options.grid}: {error}") from error
-        settings |= {"steps": options.steps, "sampler": sampler(options), "spacing": options.grid}
         settings["guide"] = guide(options, model)
     else:
         _in_one_pass(options)
@@ -166,10 +163,9 @@ def _asked(options: argparse.Namespace, model: Any) -> dict[str, Any]:
 
 def _in_one_pass(options: argparse.Namespace) -> None:
     """Of a model without steps: refuse what says how to take them, and say nothing of them beside the samples."""
-    given = (options.sampler, options.eta, options.noise_scale, options.worse, options.away)
-    if options.steps != STEPS or options.grid != GRID or any(given):
+    names = ("steps", "sampler", "grid", "eta", "noise_scale", "worse", "away")
+    if any(getattr(options, name) is not None for name in names):
         raise InputError(
             f"{options.model} makes a scan in one pass: --steps, --sampler, --grid, --eta, --noise-scale and "
             "--worse are for diffusion"
         )
-    options.steps = options.sampler = options.grid = None

@@ -18,43 +18,39 @@ from medmol_diffusion.extras import installed
 from medmol_diffusion.plural import counted
 
 if TYPE_CHECKING:
-    from medmol_diffusion.core import Stepper
     from medmol_diffusion.molecules import Molecule
     from medmol_diffusion.mri import Volume
+    from medmol_diffusion.training.sampling import SamplingOptions
 
 SAMPLERS, GRIDS = CoreNames("STEPPERS"), CoreNames("GRIDS")
-STEPS, GRID = 100, "time"
-"""Of a sampler, where nothing is said."""
 MOLECULE_FILES = (".sdf", ".sdf.gz", ".xyz", ".xyz.gz")
 """What molecules can be written to."""
 
 
-def add_sampling(sub: argparse.ArgumentParser, default: str | None) -> None:
-    """Steps, sampler, grid and autoguidance."""
-    sub.add_argument("--steps", type=at_least(1), default=STEPS, help=f"of the sampler (default {STEPS})")
-    said = f"default {default}" if default else "default: ancestral for molecules, dpm++2m for scans"
+def add_sampling(sub: argparse.ArgumentParser) -> None:
+    """Steps, sampler, grid and autoguidance. What is not given is as the model's own recipe has it."""
+    sub.add_argument("--steps", type=at_least(1), help="of the sampler (default: the model's own)")
     sub.add_argument(
-        "--sampler", choices=SAMPLERS, metavar="NAME", default=default, help=f"one of %(choices)s ({said})"
+        "--sampler", choices=SAMPLERS, metavar="NAME", help="one of %(choices)s (default: the model's own)"
     )
     sub.add_argument(
         "--grid",
         choices=GRIDS,
         metavar="NAME",
-        default=GRID,
-        help="how the steps are spaced: one of %(choices)s (default time)",
+        help="how the steps are spaced: one of %(choices)s (default: the model's own)",
     )
     sub.add_argument(
         "--eta",
         type=float,
         metavar="ETA",
-        help="how much fresh noise: of ddim 0 to 1 (default 0), of dpm++3m-sde 0 or more (default 1)",
+        help="how much fresh noise: of ddim 0 to 1, of dpm++3m-sde 0 or more (their own: 0 and 1)",
     )
     sub.add_argument(
         "--noise-scale",
         type=float,
         metavar="K",
         help="factor on the fresh noise of a sampler that draws some, up to 1: below it samples are sounder and less "
-        "varied (default 1)",
+        "varied",
     )
     sub.add_argument(
         "--worse",
@@ -182,25 +178,23 @@ def _check_interval(options: argparse.Namespace) -> None:
         raise InputError("--interval says where guidance holds: give its scale by --guidance")
 
 
-def sampler(options: argparse.Namespace) -> "str | Stepper":
-    """That of --sampler, with --eta and --noise-scale where they are given.
+def recipe(options: argparse.Namespace, model: Any) -> "SamplingOptions":
+    """Steps, sampler and grid by the names of the generating methods: what is asked for, and what is not as the model's
+    own recipe has it, which the options say from now on.
 
     Raises:
         InputError: a value that is out of range, or that the sampler has no use for.
     """
-    name = str(options.sampler)
-    if options.eta is None and options.noise_scale is None:
-        return name
-    from medmol_diffusion.core import DDIM, DPMSolver3M, Tempered, stepper_named
-
-    stochastic: dict[str, Callable[[float], Stepper]] = {"ddim": DDIM, "dpm++3m-sde": DPMSolver3M}
-    if options.eta is not None and name not in stochastic:
-        raise InputError(f"--eta is for {' and '.join(stochastic)}, not for --sampler {name}")
-    try:
-        stepper = stepper_named(name) if options.eta is None else stochastic[name](options.eta)
-        return stepper if options.noise_scale is None else Tempered(stepper, options.noise_scale)
-    except ValueError as error:
-        raise InputError(f"--sampler {name}: {error}") from error
+    chosen = model.recipe.instead(
+        steps=options.steps,
+        sampler=options.sampler,
+        spacing=options.grid,
+        eta=options.eta,
+        noise_scale=options.noise_scale,
+    )
+    options.steps, options.sampler, options.grid = chosen.steps, chosen.sampler, chosen.spacing
+    options.eta, options.noise_scale = chosen.eta, chosen.noise_scale
+    return chosen.options()
 
 
 def guide(options: argparse.Namespace, model: Any) -> Any:

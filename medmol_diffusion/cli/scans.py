@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from medmol_diffusion.cli.output import console
 from medmol_diffusion.cli.parser import add_reading, at_least
-from medmol_diffusion.cli.sampling import add_asking_scans, add_sampling, guide, sampler, scan_steering, settings
+from medmol_diffusion.cli.sampling import add_asking_scans, add_sampling, guide, recipe, scan_steering, settings
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
@@ -35,7 +35,7 @@ def add_answering(sub: argparse.ArgumentParser) -> None:
         "smoother than any scan",
     )
     add_reading(sub)
-    add_sampling(sub, "dpm++2m")
+    add_sampling(sub)
     add_asking_scans(sub)
 
 
@@ -94,9 +94,7 @@ def sampling(options: argparse.Namespace, model: Any) -> dict[str, Any]:
         InputError: something is asked for that is for molecules.
     """
     asked = scan_steering(options)
-    options.sampler = options.sampler or "dpm++2m"
-    found = {"steps": options.steps, "sampler": sampler(options), "spacing": options.grid}
-    return {**found, "guide": guide(options, model), **asked}
+    return {**recipe(options, model), "guide": guide(options, model), **asked}
 
 
 def write_answers(

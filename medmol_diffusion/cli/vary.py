@@ -19,7 +19,7 @@ from medmol_diffusion.cli.sampling import (
     check_molecule_file,
     check_scan_model,
     guide,
-    sampler,
+    recipe,
     steering,
     write_molecules,
 )
@@ -51,7 +51,7 @@ def add(verbs: Verbs) -> None:
     sub.add_argument("--objective", metavar="NAME", help="a ready property (qed, logp, ...) to be made large")
     sub.add_argument("--minimise", action="store_true", help="make it small instead")
     sub.add_argument("--rounds", type=at_least(1), default=5, help="of variation and selection (default 5)")
-    add_sampling(sub, None)
+    add_sampling(sub)
     add_asking(sub)
 
 
@@ -82,12 +82,11 @@ def vary_molecules(model: Any, options: argparse.Namespace) -> None:
     check_molecule_file(options.output)
     if len(options.inputs) > 1:
         raise InputError(f"{len(options.inputs)} files of molecules are given: put all seeds into one")
-    asked, options.sampler = steering(options), options.sampler or "ancestral"
+    asked = steering(options)
     options.n = options.n or 4
     options.strength = 0.3 if options.strength is None else options.strength
     molecules = readable(Path(options.inputs[0]))
-    settings = {"steps": options.steps, "sampler": sampler(options), "spacing": options.grid, **asked}
-    settings["guide"] = guide(options, model)
+    settings: dict[str, Any] = {**recipe(options, model), **asked, "guide": guide(options, model)}
     if options.objective is None:
         molecules = [molecule for molecule in molecules for _ in range(options.n)]
         with Bar("varying", len(molecules), transient=True) as bar:

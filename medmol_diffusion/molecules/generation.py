@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core import ClassifierFree, Denoiser, Product, Stepper, Streams
+from medmol_diffusion.core import ClassifierFree, Denoiser, Product, Streams
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.condition import Asked
 from medmol_diffusion.molecules.formula import atoms_of, counts_of
@@ -35,8 +35,8 @@ Formulas = str | Sequence[str] | None
 
 
 class MoleculeOptions(SamplingOptions, total=False):
-    """Keyword arguments of the generating methods of MoleculeDiffusion: steps (100), sampler ("ancestral"), and the
-    others of SamplingOptions.
+    """Keyword arguments of the generating methods of MoleculeDiffusion: SamplingOptions, which the model's own recipe
+    has defaults for, and these.
 
     Keys:
         pair_budget: the largest sum of N^2 in one batch (32 000).
@@ -61,8 +61,6 @@ class Generator(Sampling):
 
     model: "MoleculeDiffusion"
     _: KW_ONLY
-    steps: int = 100
-    sampler: str | Stepper = "ancestral"
     pair_budget: int = 32_000
     block: int = 1024
     properties: Asked | None = None

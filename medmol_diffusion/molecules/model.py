@@ -43,6 +43,7 @@ from medmol_diffusion.molecules.parts import Parts
 from medmol_diffusion.molecules.size import SizeDistribution
 from medmol_diffusion.molecules.state import StateNetwork
 from medmol_diffusion.training.model import DiffusionModel, Observed
+from medmol_diffusion.training.recipe import Recipe
 from medmol_diffusion.training.sampling import Part, Wanted, everything, in_order
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class MoleculeDiffusion(DiffusionModel):
         given: whether some of the training molecules come with a part that is given (parts.Parts.drawn): ``inpaint``
             and ``formula`` then sample p(rest | given), and need no rounds of RePaint.
         given_share: how many of them, in (0, 1].
+        sampling: how the model is sampled where nothing is said (training.recipe.Recipe): steps (100 when left out),
+            sampler ("ancestral"), spacing, eta, noise_scale.
     """
 
     default_transitions = 1000
@@ -94,6 +97,7 @@ class MoleculeDiffusion(DiffusionModel):
         condition_dropout: float = 0.15,
         given: bool = False,
         given_share: float = 0.5,
+        sampling: dict[str, int | float | str | None] | None = None,
     ) -> None:
         super().__init__()
         if weighting not in WEIGHTINGS:
@@ -121,6 +125,7 @@ class MoleculeDiffusion(DiffusionModel):
         self.network, self.given_share = StateNetwork(self.layout, network, given), given_share
         self.schedule = Polynomial() if schedule is None else schedule
         self.size = SizeDistribution(max_atoms)
+        self.recipe = Recipe.of(sampling, steps=100, sampler="ancestral")
         self.weighting = WEIGHTINGS[weighting]()
         self.element_weight, self.bond_weight = element_weight, bond_weight
         self.levels = (
@@ -292,7 +297,8 @@ class MoleculeDiffusion(DiffusionModel):
             formula: a formula that is kept exactly, by any model: the elements are given, the rest is generated.
                 A model of compositions is asked for it besides.
             resamples, jump: as for ``inpaint``.
-            how: steps (100), sampler ("ancestral"), seed (0), properties, guidance and the other MoleculeOptions.
+            how: steps, sampler, seed (0), properties, guidance and the other MoleculeOptions; what is left out is as
+                the model's own recipe has it.
 
         Raises:
             InputError: count is below 1, not a size of 2 to max_atoms for each, an unknown sampler or spacing, a
@@ -324,7 +330,7 @@ class MoleculeDiffusion(DiffusionModel):
     ) -> Iterator[Part[Molecule]]:
         """The molecules of ``sample``, which see, in the parts they are made in, those of a block by size; ``wanted``
         shares the parts out, or leaves out those that are there already."""
-        return Generator(self, **how).parts(count, sizes, formula, resamples, jump, wanted)
+        return Generator(self, **(self.recipe.options() | how)).parts(count, sizes, formula, resamples, jump, wanted)
 
     @torch.no_grad()
     def vary(self, molecules: list[Molecule], strength: float = 0.5, **how: Unpack[MoleculeOptions]) -> list[Molecule]:
@@ -342,7 +348,7 @@ class MoleculeDiffusion(DiffusionModel):
             InputError: no molecules, one of a single atom or with an element the model does not know, a strength
                 outside (0, 1], or an unknown sampler or spacing.
         """
-        return Generator(self, **how).vary(molecules, strength)
+        return Generator(self, **(self.recipe.options() | how)).vary(molecules, strength)
 
     @torch.no_grad()
     def inpaint(
@@ -380,4 +386,4 @@ class MoleculeDiffusion(DiffusionModel):
             InputError: no molecules, not one ``fixed`` (and size) for each, a mask of the wrong size, no atom fixed or
                 none free, an element the model does not know, or an unknown sampler or spacing.
         """
-        return Generator(self, **how).inpaint(molecules, fixed, sizes, resamples, jump)
+        return Generator(self, **(self.recipe.options() | how)).inpaint(molecules, fixed, sizes, resamples, jump)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medmol_diffusion.core import ClassifierFree, Denoiser, Space, Stepper, Streams
+from medmol_diffusion.core import ClassifierFree, Denoiser, Space, Streams
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.covariates import Asked
@@ -37,8 +37,8 @@ Kind = TypeVar("Kind", bound=Task)
 
 
 class VolumeOptions(SamplingOptions, total=False):
-    """Keyword arguments of the generating methods of VolumeDiffusion: steps (50), sampler ("dpm++2m"), and the others
-    of SamplingOptions.
+    """Keyword arguments of the generating methods of VolumeDiffusion: SamplingOptions, which the model's own recipe has
+    defaults for, and these.
 
     Keys:
         batch_size: scans at a time (4).
@@ -62,8 +62,6 @@ class Generator(Sampling):
 
     model: "VolumeDiffusion"
     _: KW_ONLY
-    steps: int = 50
-    sampler: str | Stepper = "dpm++2m"
     batch_size: int = 4
     covariates: Asked | None = None
     tokens: Sequences | np.ndarray | None = None

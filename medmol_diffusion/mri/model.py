@@ -38,6 +38,7 @@ from medmol_diffusion.mri.unet import UNet3D
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.mri.windows import Windows
 from medmol_diffusion.training.model import DiffusionModel, Observed
+from medmol_diffusion.training.recipe import Recipe
 from medmol_diffusion.training.sampling import Part, Wanted, everything, in_order
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class VolumeDiffusion(DiffusionModel):
         positions: whether the network is told where each place lies, by three more channels: for scans that lie alike,
             as heads do. With windows it always is.
         upper_percentile: of a scan's intensities, all above which become 1, in the data as in scans to be examined.
+        sampling: how the model is sampled where nothing is said (training.recipe.Recipe): steps (50 when left out),
+            sampler ("dpm++2m"), spacing, eta, noise_scale.
 
     Raises:
         InputError: the shape is not a multiple of the factor, the network has other channels, or an unknown weighting.
@@ -100,6 +103,7 @@ class VolumeDiffusion(DiffusionModel):
         overlap: float = 0.25,
         positions: bool = False,
         upper_percentile: float = UPPER,
+        sampling: dict[str, int | float | str | None] | None = None,
     ) -> None:
         super().__init__()
         first_stage = HaarStage() if first_stage is None else first_stage
@@ -128,6 +132,7 @@ class VolumeDiffusion(DiffusionModel):
         self.network = VolumeNetwork(network, first_stage, images, windows, positions)
         self.token_dim = network.token_dim if isinstance(network, UNet3D) else 0
         self.condition_dropout = condition_dropout
+        self.recipe = Recipe.of(sampling, steps=50, sampler="dpm++2m")
         self.schedule = LinearGamma(-10.0, 10.0) if schedule is None else schedule
         self.weighting = WEIGHTINGS[weighting]()
         self.levels = (
@@ -296,7 +301,7 @@ class VolumeDiffusion(DiffusionModel):
     def parts(self, count: int, wanted: Wanted = everything, **how: Unpack[VolumeOptions]) -> Iterator[Part[Volume]]:
         """The scans of ``sample``, which see, in the batches they are made in; ``wanted`` shares those out, or leaves
         out what is there already."""
-        return Generator(self, **how).parts(count, wanted)
+        return Generator(self, **(self.recipe.options() | how)).parts(count, wanted)
 
     def vary(
         self,
@@ -315,7 +320,7 @@ class VolumeDiffusion(DiffusionModel):
         Raises:
             InputError: no scans, a strength outside (0, 1], a model of a task, or what ``sample`` raises.
         """
-        return Generator(self, **how).vary(volumes, strength)
+        return Generator(self, **(self.recipe.options() | how)).vary(volumes, strength)
 
     def inpaint(
         self,
@@ -341,7 +346,7 @@ class VolumeDiffusion(DiffusionModel):
             InputError: no scans, not one region for each, a region of another shape or type, empty, of the whole scan,
                 or beyond the model's grid; or what ``sample`` raises.
         """
-        return Generator(self, **how).inpaint(volumes, regions, resamples, jump)
+        return Generator(self, **(self.recipe.options() | how)).inpaint(volumes, regions, resamples, jump)
 
     def super_resolve(
         self,
@@ -361,7 +366,7 @@ class VolumeDiffusion(DiffusionModel):
         Raises:
             InputError: no scans, a model of something else, or what ``sample`` raises.
         """
-        return Generator(self, **how).super_resolve(volumes)
+        return Generator(self, **(self.recipe.options() | how)).super_resolve(volumes)
 
     def translate(
         self,
@@ -381,7 +386,7 @@ class VolumeDiffusion(DiffusionModel):
         Raises:
             InputError: no scans, a source is missing, a model of something else, or what ``sample`` raises.
         """
-        return Generator(self, **how).translate(volumes)
+        return Generator(self, **(self.recipe.options() | how)).translate(volumes)
 
     def scans(self, x_hat: Tensor, space: Space, known: Known) -> Tensor:
         """Scans [B, 1, X, Y, Z] of denoised states, clipped to [-1, 1]."""

@@ -30,6 +30,7 @@ from medmol_diffusion.core.objective import error_per_dim
 from medmol_diffusion.core.observation import Observation
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.generative import GenerativeModel
+from medmol_diffusion.training.recipe import Recipe
 
 METHODS = ("bound", "iwae", "flow")
 """Ways to take -log p: ``elbo``, ``iwae`` and ``probability_flow_nll`` of the core."""
@@ -77,6 +78,8 @@ class DiffusionModel(GenerativeModel):
     """T of the bound that is comparable in this domain; 0 for continuous time."""
 
     schedule: Schedule
+    recipe: Recipe
+    """How it is sampled where nothing is said."""
 
     @property
     @abstractmethod
