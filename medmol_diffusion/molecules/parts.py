@@ -8,8 +8,8 @@ from torch import Tensor
 
 from medmol_diffusion.core import Anchored, Masked, Product, Space
 from medmol_diffusion.core.noise import Randomness, uniforms
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.molecules.features import pairs_of
-from medmol_diffusion.molecules.molecule import MoleculeBatch
 
 WHOLE, FORMULA, SKELETON = 0.5, 0.6, 0.7
 """Below the first uniform nothing is given in training, below the second the formula, below the third all atoms but
