@@ -11,10 +11,9 @@ from medmol_diffusion import __version__
 from medmol_diffusion.core import Elbo
 from medmol_diffusion.molecules import MoleculeDiffusion, write_sdf
 from medmol_diffusion.molecules.enumerate import enumerate_molecules
+from medmol_diffusion.molecules.gallery import gallery
 from medmol_diffusion.molecules.metrics import score_molecules
 from medmol_diffusion.molecules.perceive import perceived
-from medmol_diffusion.molecules.picture import depictions
-from medmol_diffusion.molecules.viewer import viewer
 from medmol_diffusion.mri import HaarStage, PhantomData, Volume, VolumeDiffusion
 from medmol_diffusion.mri.anomaly import Detection, Setting
 from medmol_diffusion.mri.anomaly.evaluation import Case, Evaluator, protocol_of, tables_of
@@ -57,21 +56,26 @@ METHODS = ("one_shot", "elbo")
 """Beside the baselines."""
 
 
-def run_demo(out: Path) -> Path:
-    """Sample, score, detect, train and report into ``out``; returns the report's path."""
+def run_demo(out: Path, molecules: int = 100, steps: int = STEPS) -> Path:
+    """Sample, score, detect, train and report into ``out``; returns the report's path.
+
+    Args:
+        molecules: how many are sampled and shown.
+        steps: of the training run.
+    """
     say = Console().print
     out.mkdir(parents=True, exist_ok=True)
     report = Report("medmol_diffusion demo", f"Version {__version__}. All of this was made on this machine just now.")
-    say(f"[bold]1/3 molecules[/]: 100 by {MOLECULES}, 50 steps")
-    _molecules(out, report)
+    say(f"[bold]1/3 molecules[/]: {molecules} by {MOLECULES}, 50 steps")
+    _molecules(out, report, molecules)
     say(f"[bold]2/3 scans[/]: six heads by {SCANS}, and lesions in heads it has not seen")
     _scans(out, report)
-    say(f"[bold]3/3 training[/]: {STEPS} steps on enumerated small molecules")
-    _training(out, report)
+    say(f"[bold]3/3 training[/]: {steps} steps on enumerated small molecules")
+    _training(out, report, steps)
     return report.write(out / "report.html")
 
 
-def _molecules(out: Path, report: Report, count: int = 100) -> None:
+def _molecules(out: Path, report: Report, count: int) -> None:
     model = MoleculeDiffusion.from_pretrained(MOLECULES)
     molecules = model.sample(count, steps=50, sampler=SAMPLER, seed=0)
     write_sdf(molecules, out / "molecules.sdf")
@@ -82,10 +86,9 @@ def _molecules(out: Path, report: Report, count: int = 100) -> None:
     report.heading("Molecules")
     report.text(
         f"{count} molecules of H, C, N and O by {MOLECULES}, in {SAMPLER} of 50 steps, not selected. They are in "
-        "molecules.sdf, with the bonds that the model made."
+        "molecules.sdf, with the bonds that the model made. Choose one, and drag to turn it."
     )
-    report.svg(depictions(molecules[:15]), "The first 15.")
-    report.markup(viewer(molecules[:6]))
+    report.markup(gallery(molecules))
     report.heading("Their scores", 3)
     report.text(
         "Bonds are read off the distances (rule 1, the tables of EDM). A stable atom has exactly the bonds of its "
@@ -184,7 +187,7 @@ def _anomalies(model: VolumeDiffusion, shape: list[int], out: Path, report: Repo
         report.table(table.header, table.rows)
 
 
-def training_config(folder: Path) -> dict[str, Any]:
+def training_config(folder: Path, steps: int) -> dict[str, Any]:
     """Small real molecules of C, N, O, F and H, and a network that begins to learn them in a minute."""
     elements = [1, 6, 7, 8, 9]
     network = {
@@ -199,7 +202,7 @@ def training_config(folder: Path) -> dict[str, Any]:
     }
     trainer = {
         "default_root_dir": str(folder),
-        "max_steps": STEPS,
+        "max_steps": steps,
         "gradient_clip_val": 1.0,
         "num_sanity_val_steps": 0,
         "limit_val_batches": 0,
@@ -209,22 +212,22 @@ def training_config(folder: Path) -> dict[str, Any]:
     return {
         "seed_everything": 0,
         "trainer": trainer,
-        "model": {"model": model, "warmup_steps": 50, "decay_steps": STEPS, "learning_rate": 2e-3},
+        "model": {"model": model, "warmup_steps": 50, "decay_steps": steps, "learning_rate": 2e-3},
         "data": data,
         "ema": {"decay": 0.99},
     }
 
 
-def _training(out: Path, report: Report) -> None:
+def _training(out: Path, report: Report, steps: int) -> None:
     folder = out / "training"
     folder.mkdir(parents=True, exist_ok=True)
     last_checkpoint(folder / "checkpoints").unlink(missing_ok=True)  # of an earlier demo: this one begins anew
     path = folder.with_suffix(".yaml")
-    path.write_text(yaml.safe_dump(training_config(folder), sort_keys=False))
+    path.write_text(yaml.safe_dump(training_config(folder, steps), sort_keys=False))
     run = fit(["--config", str(path)])
     report.heading("A training run")
     report.text(
-        f"{STEPS} steps on enumerated small molecules, by medmol fit --config {path}: the loss as it falls. It is not "
+        f"{steps} steps on enumerated small molecules, by medmol fit --config {path}: the loss as it falls. It is not "
         "done, only begun."
     )
     _curve_section(report, run)

@@ -84,6 +84,23 @@ def test_core_loads_no_heavy_library() -> None:
     assert not {name.split(".")[0] for name in loaded} & set(heavy)
 
 
+def test_molecules_are_read_and_judged_without_torch() -> None:
+    """Which takes a second to load: that of a short file's whole score, and of each process that judges a long one."""
+    loaded = run(
+        """
+import sys
+import numpy as np
+from medmol_diffusion.molecules import Molecule, read_molecules
+from medmol_diffusion.molecules.judge import judged, score_report, verdict
+
+verdict.judge([Molecule(np.array([8, 1, 1]), np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]]))], "distances")
+print(*sys.modules)
+"""
+    ).split()
+    assert "rdkit.Chem" in loaded
+    assert "torch" not in loaded
+
+
 def test_models_and_data_load_without_rdkit_monai_and_e3nn() -> None:
     run(
         """

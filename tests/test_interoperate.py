@@ -94,5 +94,6 @@ def test_the_guide_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.M
     assert names["found"].same_grid(names["volume"], tolerance=1e-2)
     assert names["spoiled"].same_grid(names["varied"])
     assert set(names["figures"]) == {"stable", "valid", "whole"}
+    assert set(names["beyond"]) == {"strain", "qed", "diversity", "bond lengths"}
     kept = names["MoleculeDiffusion"].from_pretrained("qm9-chno").state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in names["same_model"].state_dict().items())

@@ -1,6 +1,7 @@
 """`medmol score` on files of other programs, and its page."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from medmol_diffusion.cli import main
 from medmol_diffusion.judging.table import ScoreTable
 from medmol_diffusion.molecules import Molecule, write_sdf, write_xyz
+from medmol_diffusion.molecules.gallery import gallery
 from medmol_diffusion.molecules.judge.score_report import as_judged, rules_table
 from medmol_diffusion.molecules.perceive import perceived
 from medmol_diffusion.molecules.viewer import viewer
@@ -48,6 +50,23 @@ def test_the_viewer_holds_every_atom_and_bond_and_escapes_names() -> None:
     assert len(scene["atoms"]) == 6
     assert sorted(order for *_, order in scene["bonds"]) == [1, 1, 1, 1, 2]
     assert tags.names.count("svg") == 2  # what is seen without scripts
+
+
+def test_every_molecule_of_a_gallery_is_drawn_and_can_be_turned() -> None:
+    names = [EVIL, "", "benzene"]
+    ethene, water, benzene = (
+        replace(one, name=name) for one, name in zip((known.ETHENE, known.WATER, known.BENZENE), names, strict=True)
+    )
+    page = gallery([ethene, water, benzene])
+    tags = Tags(page)
+    assert tags.names.count("button") == 3
+    assert tags.names.count("svg") == 1 + 3  # the first is on the stage
+    assert tags.scripts == ["application/json", None, *["application/json"] * 3, None]
+    assert not [link for link in tags.links if link]
+    assert "alert(1)</script>" not in page
+    assert [caption in page for caption in ("1: C=C", "2: O", "3: ")] == [True] * 3
+    scenes = [json.loads(part.split("</script>")[0]) for part in page.split("<script type='application/json'>")[1:]]
+    assert [len(scene["atoms"]) for scene in scenes] == [6, 6, 3, 12]
 
 
 def test_the_viewer_shows_the_molecule_and_not_its_mirror_image() -> None:

@@ -41,6 +41,7 @@ def silent(title: str, total: int) -> Any:
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judged, "CHUNK", 5)
+    monkeypatch.setattr(judged, "ALONE", 16)  # all of them here, unless a test says otherwise
 
 
 @pytest.fixture

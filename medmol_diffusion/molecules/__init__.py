@@ -10,13 +10,14 @@ need("training", "medmol_diffusion.molecules", "pip install 'medmol_diffusion[mo
 
 from medmol_diffusion.molecules.formats.files import read_molecules
 from medmol_diffusion.molecules.formats.sdf import write_sdf, write_xyz
-from medmol_diffusion.molecules.model import MoleculeDiffusion
-from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
-from medmol_diffusion.molecules.networks.egnn import EGNN
-from medmol_diffusion.molecules.networks.transformer import PairTransformer
+from medmol_diffusion.molecules.molecule import Molecule
 
 if TYPE_CHECKING:
+    from medmol_diffusion.molecules.batch import MoleculeBatch
     from medmol_diffusion.molecules.data import EnumeratedData, MoleculeData
+    from medmol_diffusion.molecules.model import MoleculeDiffusion
+    from medmol_diffusion.molecules.networks.egnn import EGNN
+    from medmol_diffusion.molecules.networks.transformer import PairTransformer
 
 __all__ = [
     "EGNN",
@@ -32,8 +33,17 @@ __all__ = [
 ]
 
 
-_LATER = {"EnumeratedData": "data", "MoleculeData": "data", "TensorField": "networks.tensor_field"}
-"""What is loaded when somebody asks for it, and where it lies: data alone need Lightning, a TensorField e3nn."""
+_LATER = {
+    "EGNN": "networks.egnn",
+    "EnumeratedData": "data",
+    "MoleculeBatch": "batch",
+    "MoleculeData": "data",
+    "MoleculeDiffusion": "model",
+    "PairTransformer": "networks.transformer",
+    "TensorField": "networks.tensor_field",
+}
+"""What is loaded when somebody asks for it, and where it lies: files are read and judged without torch, models are used
+without Lightning, and e3nn is for a TensorField alone."""
 
 
 def __getattr__(name: str) -> Any:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.molecules.features import unpack
 from medmol_diffusion.molecules.formats.sdf import write_sdf
-from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
+from medmol_diffusion.molecules.molecule import Molecule
 
 if TYPE_CHECKING:
     from medmol_diffusion.molecules.model import MoleculeDiffusion

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.molecules.dataset import MoleculeDataset
-from medmol_diffusion.molecules.molecule import MoleculeBatch
 from medmol_diffusion.training.questions import Questions
 
 Asked = Mapping[str, float | Sequence[float]]

@@ -11,13 +11,13 @@ import pytorch_lightning as pl
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import cache
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.molecules.chemistry import SYMBOLS
 from medmol_diffusion.molecules.dataset import Bonds, MoleculeDataset
 from medmol_diffusion.molecules.features import Layout
 from medmol_diffusion.molecules.fingerprint import fingerprint
 from medmol_diffusion.molecules.flat import FlatMolecules
 from medmol_diffusion.molecules.formats import files
-from medmol_diffusion.molecules.molecule import MoleculeBatch
 from medmol_diffusion.molecules.sampler import SizeBucketSampler
 from medmol_diffusion.molecules.split import Split, draw
 from medmol_diffusion.molecules.unit import check_unit

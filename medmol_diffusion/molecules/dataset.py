@@ -8,8 +8,9 @@ from torch.utils.data import Dataset
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import chemistry
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.molecules.flat import FlatMolecules
-from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
+from medmol_diffusion.molecules.molecule import Molecule
 
 Bonds = Literal["file", "distances"]
 """Where bonds come from: the source, or the distances by rule 1."""

@@ -17,8 +17,8 @@ from medmol_diffusion.core.observation import Categorical, Gaussian, Observation
 from medmol_diffusion.core.observation import Product as ProductObservation
 from medmol_diffusion.core.schedule import per_example
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.molecules.chemistry import SYMBOLS
-from medmol_diffusion.molecules.molecule import MoleculeBatch
 
 ELEMENT_SCALE = 4.0
 CHARGE_SCALE = 10.0

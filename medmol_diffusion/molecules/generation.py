@@ -11,11 +11,12 @@ from torch import Tensor
 
 from medmol_diffusion.core import ClassifierFree, Denoiser, Product, Streams
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.molecules.condition import Asked
 from medmol_diffusion.molecules.formula import atoms_of, counts_of
 from medmol_diffusion.molecules.fragment import Fixed, Fragment
 from medmol_diffusion.molecules.hydrogens import missing_hydrogens
-from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
+from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.molecules.parts import Parts
 from medmol_diffusion.molecules.perceive import perceived
 from medmol_diffusion.training.sampling import Part, Sampling, SamplingOptions, Wanted, batches, everything, in_order

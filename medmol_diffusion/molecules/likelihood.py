@@ -10,8 +10,9 @@ import torch
 from medmol_diffusion.core import Streams
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules.atom_map import of_atoms
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.molecules.generation import batches_of_size, sizes_of
-from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
+from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.training.model import Observed
 
 if TYPE_CHECKING:

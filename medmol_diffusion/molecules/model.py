@@ -29,13 +29,14 @@ from medmol_diffusion.core.noise import Randomness
 from medmol_diffusion.core.objective import draw, schedule_loss
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import likelihood
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.molecules.chemistry import SYMBOLS
 from medmol_diffusion.molecules.condition import Conditioning
 from medmol_diffusion.molecules.features import Layout
 from medmol_diffusion.molecules.fragment import Fixed
 from medmol_diffusion.molecules.generation import Generator, MoleculeOptions
 from medmol_diffusion.molecules.likelihood import Molecules
-from medmol_diffusion.molecules.molecule import Molecule, MoleculeBatch
+from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.molecules.networks.egnn import EGNN
 from medmol_diffusion.molecules.networks.network import MoleculeNetwork
 from medmol_diffusion.molecules.objective import state_error

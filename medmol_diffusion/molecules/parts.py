@@ -8,8 +8,8 @@ from torch import Tensor
 
 from medmol_diffusion.core import Anchored, Masked, Product, Space
 from medmol_diffusion.core.noise import Randomness, uniforms
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.molecules.features import pairs_of
-from medmol_diffusion.molecules.molecule import MoleculeBatch
 
 FORMULA, SKELETON = 0.2, 0.4
 """Of the molecules that training gives a part of: below the first uniform the formula is given, below the second all

@@ -1,9 +1,12 @@
 """Pictures of molecules: 2-D depictions as SVG, drawn by RDKit from the perceived bonds."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medmol_diffusion.molecules.chemistry import bond_orders, largest_fragment_smiles, rule_one_mol, sanitised
 from medmol_diffusion.molecules.molecule import Molecule
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
 
 
 def legend(molecule: Molecule) -> str:
@@ -29,26 +32,38 @@ def depictions(molecules: list[Molecule], columns: int = 5, size: int = 190) -> 
 
     Invalid graphs are drawn as they are.
     """
-    from rdkit import Chem, rdBase
-    from rdkit.Chem import rdDepictor
+    return _drawing(molecules, columns, size, [legend(molecule) for molecule in molecules])
+
+
+def depiction(molecule: Molecule, size: int = 150) -> str:
+    """One of them, without its SMILES."""
+    return _drawing([molecule], 1, size, [""])
+
+
+def _drawing(molecules: list[Molecule], columns: int, size: int, legends: list[str]) -> str:
     from rdkit.Chem.Draw import rdMolDraw2D
 
-    drawn = []
-    for molecule in molecules:
-        flat = molecule.to_rdkit()
-        with rdBase.BlockLogs():  # lone hydrogens stay, and need no warning
-            flat = Chem.RemoveHs(flat, sanitize=False)
-        flat.RemoveAllConformers()
-        flat.UpdatePropertyCache(strict=False)
-        Chem.FastFindRings(flat)
-        rdDepictor.Compute2DCoords(flat)
-        drawn.append(flat)
-    rows = -(-len(drawn) // columns)
+    rows = -(-len(molecules) // columns)
     canvas = rdMolDraw2D.MolDraw2DSVG(columns * size, rows * size, size, size)
     options: Any = canvas.drawOptions()
     options.prepareMolsBeforeDrawing = False
     options.legendFontSize = 13
     options.clearBackground = False
-    canvas.DrawMolecules(drawn, legends=[legend(molecule) for molecule in molecules])
+    canvas.DrawMolecules(list(map(_flat, molecules)), legends=legends)
     canvas.FinishDrawing()
     return str(canvas.GetDrawingText()).replace("<?xml version='1.0' encoding='iso-8859-1'?>", "")
+
+
+def _flat(molecule: Molecule) -> "Mol":
+    """The graph on paper, without hydrogens."""
+    from rdkit import Chem, rdBase
+    from rdkit.Chem import rdDepictor
+
+    flat = molecule.to_rdkit()
+    with rdBase.BlockLogs():  # lone hydrogens stay, and need no warning
+        flat = Chem.RemoveHs(flat, sanitize=False)
+    flat.RemoveAllConformers()
+    flat.UpdatePropertyCache(strict=False)
+    Chem.FastFindRings(flat)
+    rdDepictor.Compute2DCoords(flat)
+    return flat

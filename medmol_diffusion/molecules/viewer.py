@@ -26,10 +26,11 @@ _SCRIPT = """
 const shade = (hex, f) => "rgb(" + [1, 3, 5].map(k => { const v = parseInt(hex.substr(k, 2), 16);
   return Math.round(f < 0 ? v * (1 + f) : v + (255 - v) * f); }).join(",") + ")";
 for (const place of document.querySelectorAll(".turn")) {
-  const mol = JSON.parse(place.querySelector("script").textContent), canvas = document.createElement("canvas");
-  const pen = canvas.getContext("2d"); if (!pen) continue;
+  const canvas = document.createElement("canvas"), pen = canvas.getContext("2d"); if (!pen) continue;
   place.querySelector("svg").replaceWith(canvas);
-  let R = [1, 0, 0, 0, 1, 0, 0, 0, 1], zoom = 1, last = null;
+  let mol, R, zoom, last = null;
+  const show = text => { mol = JSON.parse(text); R = [1, 0, 0, 0, 1, 0, 0, 0, 1]; zoom = 1;
+    canvas.setAttribute("aria-label", mol.label); draw(); };
   const turn = (dx, dy) => { const a = dx * .01, b = dy * .01, ca = Math.cos(a), sa = Math.sin(a), cb = Math.cos(b),
     sb = Math.sin(b), T = [ca, 0, sa, sb * sa, cb, -sb * ca, -cb * sa, sb, cb * ca], N = [];
     for (let i = 0; i < 3; i++) for (let j = 0; j < 3; j++)
@@ -54,7 +55,8 @@ for (const place of document.querySelectorAll(".turn")) {
             pen.lineWidth = width; pen.strokeStyle = colour; pen.beginPath(); pen.moveTo(p.x + o * nx, p.y + o * ny);
             pen.lineTo(mx + o * nx, my + o * ny); pen.stroke(); } } pen.setLineDash([]); } }); }
     items.sort((p, q) => p.z - q.z); for (const item of items) item.run(); };
-  canvas.tabIndex = 0; canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", mol.label);
+  canvas.tabIndex = 0; canvas.setAttribute("role", "img");
+  place.addEventListener("show", e => show(e.detail));  // another molecule in the same place
   canvas.addEventListener("pointerdown", e => { last = [e.clientX, e.clientY];
     canvas.setPointerCapture(e.pointerId); });
   canvas.addEventListener("pointermove", e => { if (!last) return; turn(e.clientX - last[0], e.clientY - last[1]);
@@ -65,7 +67,7 @@ for (const place of document.querySelectorAll(".turn")) {
     { passive: false });
   canvas.addEventListener("keydown", e => { const to = { ArrowLeft: [-15, 0], ArrowRight: [15, 0], ArrowUp: [0, -15],
     ArrowDown: [0, 15] }[e.key]; if (to) { e.preventDefault(); turn(...to); } });
-  new ResizeObserver(draw).observe(place); draw();
+  show(place.querySelector("script").textContent); new ResizeObserver(draw).observe(place);
 } })();
 """
 STYLE = """
@@ -78,11 +80,12 @@ STYLE = """
 
 def viewer(molecules: Sequence[Molecule]) -> str:
     """Markup of one turning picture for each molecule, with its style and script; everything in it is escaped."""
-    pictures = "".join(f"<div class='turn'>{_still(scene)}{_json(scene)}</div>" for scene in map(_scene, molecules))
+    scenes = map(scene, molecules)
+    pictures = "".join(f"<div class='turn'>{_still(one)}{scene_script(one)}</div>" for one in scenes)
     return f"<style>{STYLE}</style><div class='turns'>{pictures}</div><script>{_SCRIPT}</script>"
 
 
-def _scene(molecule: Molecule) -> dict:
+def scene(molecule: Molecule) -> dict:
     """What both pictures are drawn from: atoms (colour, radius, x, y, z) in angstrom, seen along the flattest axis."""
     x = molecule.positions - molecule.positions.mean(axis=0)
     _, _, axes = np.linalg.svd(x, full_matrices=True)
@@ -101,7 +104,8 @@ def _scene(molecule: Molecule) -> dict:
     return {"atoms": atoms, "bonds": bonds.tolist(), "extent": round(extent, 3), "label": label}
 
 
-def _json(scene: dict) -> str:
+def scene_script(scene: dict) -> str:
+    """A scene as an element that holds data."""
     # within a script element only "<" could end it
     text = json.dumps(scene, separators=(",", ":")).replace("<", "\\u003c")
     return f"<script type='application/json'>{text}</script>"

@@ -23,6 +23,8 @@ WEIGHTS, CARD = "model.safetensors", "card.md"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 LARGEST = 10_000
 """Entries of a config."""
+LOG_PROBABILITIES = "log_probabilities"
+"""The last name of tensors of log p, as of the sizes of molecules."""
 _PREFIX = "model."  # of the model's weights inside a task
 
 
@@ -88,16 +90,23 @@ def _parts(config: Any) -> Iterator[Any]:
 
 
 def _keep_inside(config: dict[str, Any], folder: Path) -> None:
-    """Raises InputError where a part of a saved model would be read from a path outside its folder: one that says
-    ``path`` and describes nothing that lies there. What it describes is in the model's own weights."""
+    """Raises InputError where a part of a saved model would be read from a path outside its folder. Where the part is
+    told beside the path what model lies there, as a first stage is that was trained on its own, the weights are among
+    the model's own, and the path is taken out of ``config``: then nothing can read it."""
     for part in _parts(config):
         arguments = part.get("init_args") if isinstance(part, dict) else None
         if not isinstance(arguments, dict) or not isinstance(path := arguments.get("path"), str):
             continue
-        if any("class_path" in one for one in arguments.values() if isinstance(one, dict)):
-            continue
-        if not Path(path).resolve().is_relative_to(folder.resolve()):
+        if any(_describes_a_model(value) for value in arguments.values()):
+            del arguments["path"]
+        elif not Path(path).resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{part.get('class_path')} would read {path}, which lies outside: export the model again")
+
+
+def _describes_a_model(config: Any) -> bool:
+    """Whether a value of a config is the {class_path, init_args} of a model of data."""
+    kind = named_class(str(config["class_path"])) if isinstance(config, dict) and "class_path" in config else None
+    return kind is not None and issubclass(kind, GenerativeModel)
 
 
 def build(config: Any, kind: type = nn.Module) -> Any:
@@ -146,10 +155,13 @@ def named_class(path: str) -> type | None:
 
 
 def lost_weight(weights: Mapping[str, Any]) -> str | None:
-    """The first weight that is NaN or infinite; None of sound ones. The logarithm of a probability of zero, which a
-    model may hold beside its weights, is sound."""
-    tensors = ((name, value) for name, value in weights.items() if isinstance(value, Tensor))
-    return next((name for name, value in tensors if not (value < torch.inf).all()), None)
+    """The first weight that is NaN or infinite; None of sound ones. Of ``LOG_PROBABILITIES``, which a model may hold
+    beside its weights, -inf is sound: a probability of zero."""
+    for name, value in weights.items():
+        may_be_zero = name.rpartition(".")[2] == LOG_PROBABILITIES
+        if isinstance(value, Tensor) and not (value < torch.inf if may_be_zero else value.isfinite()).all():
+            return name
+    return None
 
 
 def _read_weights(folder: Path, checkpoint: str | Path | None = None) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from medmol_diffusion.molecules import Molecule, read_molecules
 from medmol_diffusion.molecules.chemistry import (
     DOUBLE,
     MARGINS,
@@ -28,8 +29,8 @@ from medmol_diffusion.molecules.chemistry import (
     stability,
 )
 from medmol_diffusion.molecules.metrics import score_molecules
-from medmol_diffusion.molecules.molecule import Molecule, pad, read_molecules
-from tests.benchmarks.egnn import qm9_sizes
+from medmol_diffusion.molecules.molecule import pad
+from tests.benchmarks.egnn import all_sizes, quantiles
 
 LENGTHS = [
     {frozenset((a, b)): int(pm) for a, row in table.items() for b, pm in zip(*[iter(row.split())] * 2, strict=True)}
@@ -66,7 +67,7 @@ def at_random(count: int) -> list[Molecule]:
     draw = np.random.default_rng(0)
     return [
         Molecule(draw.choice([1, 6, 7, 8], size, p=[0.51, 0.35, 0.06, 0.08]), draw.normal(size=(size, 3)) * size**0.3)
-        for size in draw.permutation(qm9_sizes(count))
+        for size in draw.permutation(quantiles(all_sizes(None), count))
     ]
 
 

@@ -5,6 +5,7 @@ it starts, has held. Molecules to score are 100 of the shipped model, again and 
 that was smoothed; the models that sample are untrained but for two steps, and as small as they get.
 """
 
+import argparse
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from medmol_diffusion.training.fit import fit
 from tests.conftest import MOLECULES, TRAINER, VOLUMES, random_molecules, write_npz, write_scans
 
 STEPS = ("--steps", "2")
-
+KINDS = ("sample", "score", "formats", "scans")
 
 STARTER = """
 import os, sys
@@ -62,7 +63,12 @@ def write_many_scans(folder: Path, count: int, size: int) -> Path:
     return folder
 
 
-def main(folder: Path, *kinds: str) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("kinds", nargs="*", choices=KINDS, default=KINDS)
+    options = parser.parse_args()
+    folder, kinds = options.folder, options.kinds
     folder.mkdir(parents=True, exist_ok=True)
     print("| command | of | GiB | s |\n|---|---|---|---|", flush=True)
     if "sample" in kinds:
@@ -101,4 +107,4 @@ def main(folder: Path, *kinds: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *(sys.argv[2:] or ("sample", "score", "formats", "scans")))
+    main()

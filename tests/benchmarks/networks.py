@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medmol_diffusion.molecules import EGNN, EnumeratedData, MoleculeDiffusion, PairTransformer
-from medmol_diffusion.molecules.molecule import MoleculeBatch
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.molecules.networks.network import MoleculeNetwork
 from medmol_diffusion.molecules.networks.tensor_field import TensorField
 from medmol_diffusion.testing import noisy_molecules, shake

@@ -1,8 +1,9 @@
 """What the sampling loop costs beside the network: python -m tests.benchmarks.sampler_overhead
 
-For every sampler and the smallest networks that ship, the demo's, beside the time of the step's network calls: the loop
-(coefficients, noise from one stream per item, the update), timed with x_hat and eps_hat at hand; and the reading of
-the network's output as x_hat and eps_hat, timed with a network that answers at once.
+For every sampler and small networks, those of configs/molecules/enumerated.yaml and configs/mri/phantom.yaml, beside
+the time of the step's network calls: the loop
+(coefficients, noise from one stream per item, the update), timed with x_hat and eps_hat at hand; and the reading of the
+network's output as x_hat and eps_hat, timed with a network that answers at once.
 """
 
 import argparse
@@ -12,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 from medmol_diffusion.core import STEPPERS, Denoiser, Dense, Prediction, Space, Streams, X, grid, sample, stepper_named
-from medmol_diffusion.demo import molecule_config, volume_config
-from medmol_diffusion.molecules import EGNN, MoleculeDiffusion
-from medmol_diffusion.mri import UNet3D, VolumeDiffusion
+from medmol_diffusion.molecules import MoleculeDiffusion
+from medmol_diffusion.mri import VolumeDiffusion
 from medmol_diffusion.mri.spectrum import CosineSpace
+from medmol_diffusion.training.saved import build
 
 REPEATS = 12
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 class Constant(nn.Module):
@@ -55,20 +58,22 @@ class Ready(Denoiser):
         return Prediction(self.output, z, gamma, Known(), self.space)
 
 
+def untrained(config: str, device: str) -> Any:
+    """The model of a config of the package, as it begins."""
+    content = yaml.safe_load((CONFIGS / config).read_text())
+    return build(content["model"]["model"]).to(device).eval()
+
+
 def molecules(count: int, device: str) -> tuple[MoleculeDiffusion, Space]:
-    """The demo's molecules, all of 12 atoms."""
-    arguments = molecule_config(Path())["model"]["model"]["init_args"]
-    network = EGNN(**arguments.pop("network")["init_args"])
-    model = MoleculeDiffusion(network=network, **arguments).to(device).eval()
+    """Enumerated molecules, all of 12 atoms."""
+    model = untrained("molecules/enumerated.yaml", device)
     return model, model.layout.space(torch.ones(count, 12, dtype=torch.bool, device=device))
 
 
 def scans(count: int, device: str) -> tuple[VolumeDiffusion, Space]:
-    """The demo's scans."""
-    arguments = volume_config(Path())["model"]["model"]["init_args"]
-    network = UNet3D(**arguments.pop("network")["init_args"])
-    model = VolumeDiffusion(network=network, **arguments).to(device).eval()
-    return model, CosineSpace(torch.ones(count, 1, *arguments["shape"], dtype=torch.bool, device=device))
+    """Phantoms."""
+    model = untrained("mri/phantom.yaml", device)
+    return model, CosineSpace(torch.ones(count, 1, *model.grid.shape, dtype=torch.bool, device=device))
 
 
 def seconds(work: Callable[[], Any], device: str) -> float:
@@ -90,10 +95,10 @@ def measure(model: Any, space: Space, steps: int, device: str) -> tuple[float, d
     z = space.noise(torch.zeros(space.shape, device=device), streams)
     gammas = grid(model.schedule, steps)
     level = gammas[1].to(device).expand(len(z))
-    network = model.network
-    call = seconds(lambda: network(z, level, space), device)
-    constant = Constant(network(z, level, space))
-    model.network = constant
+    call = seconds(lambda: model.network(z, level, space), device)
+    constant = Constant(model.network(z, level, space))
+    reading = model.denoiser
+    reading.network = constant
     ready = Ready(constant.output)
     found = {}
     for name in STEPPERS:
@@ -103,9 +108,8 @@ def measure(model: Any, space: Space, steps: int, device: str) -> tuple[float, d
 
         loop = seconds(lambda run=run: run(ready), device) / steps
         constant.calls = 0
-        both = seconds(lambda run=run: run(model.denoiser), device) / steps
+        both = seconds(lambda run=run: run(reading), device) / steps
         found[name] = loop, both, constant.calls / steps / REPEATS
-    model.network = network
     return call, found
 
 

@@ -10,9 +10,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
+SHIPPED = "medmol_diffusion/pretrained"
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/**/*.md", "datasets/*.md", "tests/benchmarks/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "datasets/*.md", "tests/benchmarks/*.md", f"{SHIPPED}/*/*.md")
     for path in ROOT.glob(pattern)
 )
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*/*.yaml"))

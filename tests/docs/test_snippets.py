@@ -1,4 +1,5 @@
-"""Python and YAML of README, docs and notebooks are real: they compile, what they name exists, short ones are run."""
+"""Python and YAML of README, docs and notebooks are real: they compile, what they name exists; test_guides.py runs
+that of pages."""
 
 import ast
 import importlib
@@ -82,11 +83,6 @@ def test_a_notebook_compiles_and_lies_here_without_outputs(notebook: Path) -> No
 
 def _python(page: str) -> str:
     return "\n".join(block.text for block in blocks(page) if block.language == "python")
-
-
-@pytest.mark.parametrize("page", ["docs/guides/writing-a-sampler.md", "docs/guides/adding-a-network.md"])
-def test_the_snippets_of_a_guide_run(page: str) -> None:
-    exec(compile(_python(page), page, "exec"), {"__name__": page})
 
 
 def test_the_snippet_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

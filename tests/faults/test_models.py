@@ -1,5 +1,6 @@
 """Folders of models that are none, or that want to do more than hold weights: refused in one sentence, nothing runs."""
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.molecules import MoleculeDiffusion
+from medmol_diffusion.mri import Autoencoder
 from medmol_diffusion.training.checkpoint import last_checkpoint, step_of
 from medmol_diffusion.training.saved import export_model, load_model
 from tests.faults.refusal import listing, refusal
@@ -67,10 +69,14 @@ def folder_for_a_file(name: str) -> Callable[[Path], None]:
     return spoil
 
 
-def lost(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """One weight is no number."""
-    name = next(name for name, value in state.items() if name.endswith("weight"))
-    return state | {name: torch.full_like(state[name], torch.nan)}
+def lost(value: float, last: str = "weight") -> Callable[[Path], None]:
+    """The first tensor of that name is NaN or infinite throughout."""
+
+    def change(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        name = next(name for name in state if name.endswith(last))
+        return state | {name: torch.full_like(state[name], value)}
+
+    return weights(change)
 
 
 EGNN = "class_path: medmol_diffusion.molecules.EGNN\n"
@@ -116,7 +122,11 @@ MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "weights_missing": (weights(lambda s: dict(list(s.items())[1:])), "the weights do not fit"),
     "weights_too_many": (weights(lambda s: s | {"evil": torch.ones(1)}), "the weights do not fit"),
     "weights_of_another_shape": (weights(lambda s: {k: v.reshape(-1) for k, v in s.items()}), "the weights do not fit"),
-    "weights_nan": (weights(lost), "is not finite"),
+    "weights_nan": (lost(math.nan), "is not finite"),
+    "weights_infinite": (lost(math.inf), "is not finite"),
+    "weights_minus_infinite": (lost(-math.inf), "is not finite"),
+    "log_probabilities_nan": (lost(math.nan, "log_probabilities"), "is not finite"),
+    "log_probabilities_infinite": (lost(math.inf, "log_probabilities"), "is not finite"),
 }  # fmt: skip
 
 
@@ -228,6 +238,37 @@ def test_a_model_that_reads_outside_its_folder_is_refused(
     with pytest.raises(InputError, match="lies outside") as error:
         load_model(folder)
     assert str(stage["init_args"]["path"]) in str(error.value)
+
+
+HAAR = {"class_path": "medmol_diffusion.mri.HaarStage", "init_args": {}}
+AUTOENCODER = {"class_path": "medmol_diffusion.mri.Autoencoder", "init_args": {"shape": [16, 16, 16]}}
+# arguments of a first stage beside a path outside, what the sentence says
+DECOYS: dict[str, tuple[dict[str, Any], str]] = {
+    "a_first_stage_for_a_number": ({"tile": HAAR}, "lies outside"),
+    "a_model_for_a_number": ({"tile": AUTOENCODER}, "needs the path"),
+    "a_model_for_an_unknown_argument": ({"evil": AUTOENCODER}, "evil"),
+    "a_first_stage_for_the_model": ({"autoencoder": HAAR}, "lies outside"),
+    "a_class_of_another_package": ({"autoencoder": {"class_path": "torch.nn.Linear"}}, "lies outside"),
+    "no_model": ({"autoencoder": None, "tile": 8}, "lies outside"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "fault"), DECOYS.values(), ids=DECOYS.keys())
+def test_no_argument_beside_it_opens_a_path_outside(
+    arguments: dict[str, Any], fault: str, volume_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever class it names: what lies there is not looked at."""
+    opened: list[object] = []
+    monkeypatch.setattr(Autoencoder, "from_pretrained", lambda path: opened.append(path))
+    content = yaml.safe_load((volume_run / "config.yaml").read_text())["model"]["model"]
+    stage = {"path": str(tmp_path / "stage"), **arguments}
+    content["init_args"]["first_stage"] = {"class_path": "medmol_diffusion.mri.KLStage", "init_args": stage}
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=fault):
+        load_model(folder)
+    assert not opened
 
 
 @pytest.mark.parametrize("name", ["../model", "a/../../model", "qm9-chno/../../pretrained/qm9-chno/x"])

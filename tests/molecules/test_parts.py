@@ -23,8 +23,8 @@ from medmol_diffusion.core import (
 )
 from medmol_diffusion.core.schedule import LinearGamma, per_example
 from medmol_diffusion.molecules import MoleculeDiffusion, PairTransformer
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.molecules.enumerate import enumerate_molecules
-from medmol_diffusion.molecules.molecule import MoleculeBatch
 from medmol_diffusion.molecules.parts import Parts
 from medmol_diffusion.molecules.perceive import perceived
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from medmol_diffusion.core import LearnedSchedule
-from medmol_diffusion.molecules.molecule import MoleculeBatch
+from medmol_diffusion.molecules.batch import MoleculeBatch
 from medmol_diffusion.mri import VolumeBatch
 from medmol_diffusion.training.fit import fit
 from medmol_diffusion.training.model import DiffusionModel

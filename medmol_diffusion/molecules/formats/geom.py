@@ -1,10 +1,12 @@
 """GEOM as it is published and passed on (Axelrod and Gomez-Bombarelli, Scientific Data 9, 185, 2022).
 
 * drugs_crude.msgpack, qm9_crude.msgpack: a stream of maps {SMILES: {"conformers": [{"xyz": rows (Z, x, y, z),
-  "totalenergy", "relativeenergy", "boltzmannweight", ...}, ...], ...}}; the energies in hartree and kcal/mol.
+  "totalenergy", "relativeenergy", "boltzmannweight", ...}, ...], ...}}; the energies in hartree and kcal/mol. The
+  featurized files beside them, lists of features of atoms and bonds, are not read.
 * EDM's arrays (Hoogeboom et al. 2022): geom_drugs_30.npy, rows (conformer, Z, x, y, z), the 30 conformers of lowest
-  energy of each molecule; geom_drugs_n_30.npy, the number of atoms of each; geom_drugs_smiles.txt, one a molecule.
-* rdkit_folder, pickles of RDKit molecules: refused, because loading a pickle runs whatever code it names.
+  energy of each molecule; geom_drugs_n_30.npy, the number of atoms of each. Its list of SMILES, one a molecule, does
+  not say which conformers are whose, and is not read.
+* rdkit_folder, pickles of RDKit molecules: refused and never opened, because loading one runs whatever code it names.
 """
 
 import re
@@ -77,7 +79,9 @@ def _conformer(smiles: str, conformer: dict[str, Any], charge: Any) -> Molecule:
     try:
         rows = np.array(conformer["xyz"], dtype=np.float64).reshape(-1, 4)
     except (KeyError, ValueError, TypeError) as error:
-        raise InputError(f"A conformer of {smiles} has no rows of Z, x, y and z.") from error
+        raise InputError(
+            f"A conformer of {smiles} has no rows of Z, x, y and z: take the crude msgpack, not the featurized one."
+        ) from error
     values = {key: conformer.get(key) for key in ENERGIES} | {"charge": charge}
     properties: dict[str, float | str] = {k: v for k, v in values.items() if isinstance(v, (int, float))}
     return Molecule(rows[:, 0].astype(np.int64), rows[:, 1:], name=smiles, properties={"smiles": smiles, **properties})

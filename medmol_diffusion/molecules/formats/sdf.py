@@ -15,6 +15,9 @@ from medmol_diffusion.molecules.formats.record import Record, number_or_text
 from medmol_diffusion.molecules.molecule import Molecule
 from medmol_diffusion.whole_file import whole_file
 
+_HEADER = re.compile(r">.*<([^>_][^>]*)>")
+"""Of a data field; one whose name begins with "_" is RDKit's own note of where a molecule came from."""
+
 
 def records(lines: Iterable[str]) -> Iterator[Record]:
     """The records of an SDF file, given its lines without their ends. Building them needs RDKit."""
@@ -38,9 +41,8 @@ def _molecule(record: list[str]) -> Molecule:
     molecule = Molecule.from_rdkit(mol)
     if molecule.num_atoms > 1 and not np.ptp(molecule.positions, axis=0).any():
         raise InputError("The record puts all atoms at one point: embed the molecule in 3-D.")
-    for place, line in enumerate(record):
-        # a field that begins with "_" is RDKit's own note of where a molecule came from
-        if line.startswith(">") and (header := re.match(r">.*<([^>_][^>]*)>", line)) and place + 1 < len(record):
+    for place, line in enumerate(record[:-1]):
+        if line.startswith(">") and (header := _HEADER.match(line)):
             molecule.properties[header[1]] = number_or_text(record[place + 1].strip())
     return molecule
 

@@ -133,7 +133,7 @@ def _wasserstein(
     floor = float("nan")
     if own is not None:
         half, rest = (getattr(one, key) for one in own)
-        floor = _weighted(half, rest, period)
+        floor = distance_by_type(half, rest, period)
     types = [
         TypeDistance(type_name(kind), transport.distance(), n, share) for kind, (share, transport, n) in pairs.items()
     ]
@@ -155,7 +155,7 @@ def _of(kind: int, a: Values, b: Values, period: float | None) -> tuple[Transpor
     return Transport(a.value[mine], a.owner[mine], b.value[b.type == kind], period), int(mine.sum())
 
 
-def _weighted(a: Values, b: Values, period: float | None) -> float:
+def distance_by_type(a: Values, b: Values, period: float | None) -> float:
     """W1 by type, weighted by how often b has each that a has too; NaN when they share none."""
     common = {kind: share for kind, share in _shares(b).items() if (a.type == kind).any()}
     if not common:

@@ -22,8 +22,8 @@ from medmol_diffusion.plural import counted
 
 CHUNK = 1024
 """Records that are read, judged and kept at a time."""
-ALONE = 16
-"""Chunks that are judged before other processes are started: they take seconds to start."""
+ALONE = 4
+"""Chunks that are judged before other processes are started: that costs half a second of each."""
 SHOWN = 10
 """Records that cannot be read, which are told in words; the others are counted."""
 Chunk = dict[str, np.ndarray]

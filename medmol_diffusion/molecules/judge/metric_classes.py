@@ -1,4 +1,4 @@
-"""The judge's scores as torchmetrics, for a validation loop over any number of ranks.
+"""The judge's rules as torchmetrics, for a validation loop over any number of ranks.
 
         metrics = molecule_metrics(smiles_of(training_set))
         metrics.update(model.sample(100))
@@ -6,25 +6,28 @@
 
 The state is the judge's table (verdict.COLUMNS), whole numbers that ranks gather and concatenate, so that the result is
 that of score_molecules on all ranks' molecules together, in float64. Its copies in one MetricCollection are kept and
-updated once (torchmetrics' compute groups). Intervals come from score_molecules.
+updated once (torchmetrics' compute groups). Intervals come from score_molecules. What the judge measures beyond its
+rules is in measured_classes.py.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.utilities import dim_zero_cat
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.molecules.judge.verdict import COLUMNS, Protocol, check_protocol, verdicts
+from medmol_diffusion.molecules.judge.gathered import Gathered
+from medmol_diffusion.molecules.judge.verdict import COLUMNS, Protocol, verdicts
 from medmol_diffusion.molecules.metrics import identities, ratios
 from medmol_diffusion.molecules.molecule import Molecule
 
 
-class _MoleculeMetric(Metric):
-    """One ratio of MoleculeScores: update(molecules), compute() -> () float64, NaN where there is nothing to divide by.
+class _Rule(Gathered):
+    """One ratio of MoleculeScores, NaN where there is nothing to divide by.
 
     Args:
         reference_smiles: of the training set by the same protocol, smiles_of(molecules); Novelty needs them.
@@ -32,67 +35,54 @@ class _MoleculeMetric(Metric):
         options: of torchmetrics.Metric.
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
     score: ClassVar[str]
     table: list[Tensor]
 
     def __init__(
         self, reference_smiles: Iterable[str] | None = None, protocol: Protocol = "distances", **options: Any
     ) -> None:
-        super().__init__(**options)
-        check_protocol(protocol)
-        self.protocol: Protocol = protocol
+        super().__init__("table", len(COLUMNS), torch.int64, protocol, **options)
         self.reference = None if reference_smiles is None else identities(reference_smiles)
-        self.add_state("table", default=[], dist_reduce_fx="cat")
-        self.reset()
 
-    def reset(self) -> None:
-        super().reset()
-        # Never an empty list: a rank without molecules must gather a table of the same type as the others.
-        self.table.append(torch.zeros(0, len(COLUMNS), dtype=torch.int64, device=self.device))
+    def rows(self, molecules: list[Molecule]) -> Iterator[np.ndarray]:
+        return (table for table, _ in verdicts(molecules, self.protocol))
 
-    def update(self, molecules: list[Molecule]) -> None:
-        for table, _ in verdicts(molecules, self.protocol):
-            self.table.append(torch.from_numpy(table).to(self.device))
-
-    def compute(self) -> Tensor:
-        part, whole = ratios(dim_zero_cat(self.table).cpu().numpy(), self.reference)[self.score]
-        return torch.tensor(part.sum(), dtype=torch.float64, device=self.device) / float(whole.sum())
+    def figure(self, table: np.ndarray) -> float:
+        part, whole = ratios(table, self.reference)[self.score]
+        return float(part.sum() / whole.sum()) if whole.any() else math.nan
 
 
-class AtomStability(_MoleculeMetric):
+class AtomStability(_Rule):
     """Atoms of an allowed valence / atoms."""
 
     score = "atom_stability"
 
 
-class MoleculeStability(_MoleculeMetric):
+class MoleculeStability(_Rule):
     """Molecules all of whose atoms have an allowed valence / molecules."""
 
     score = "molecule_stability"
 
 
-class Validity(_MoleculeMetric):
+class Validity(_Rule):
     """Molecules that RDKit sanitises / molecules; disconnected ones count."""
 
     score = "validity"
 
 
-class Connectivity(_MoleculeMetric):
+class Connectivity(_Rule):
     """Molecules that are valid and in one piece / molecules."""
 
     score = "connectivity"
 
 
-class Uniqueness(_MoleculeMetric):
+class Uniqueness(_Rule):
     """Distinct SMILES / valid molecules."""
 
     score = "uniqueness"
 
 
-class Novelty(_MoleculeMetric):
+class Novelty(_Rule):
     """Distinct SMILES that are not in the reference / distinct SMILES."""
 
     score = "novelty"

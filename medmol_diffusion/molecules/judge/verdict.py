@@ -54,8 +54,8 @@ def verdicts(molecules: Iterable[Molecule], protocol: Protocol = "distances", wo
 
     Yields for each chunk, in order, its numbers (m, 6) int64, one for each of COLUMNS, and the SMILES of its valid
     molecules, None for the others. Memory is flat: no molecule is kept. More than one worker judges chunks in processes
-    of their own. Each imports the package again, which takes seconds, so they are for sets of 100 000 and more on idle
-    cores, and a script that asks for them needs the usual `if __name__ == "__main__":`.
+    of their own. Each imports RDKit again, which takes half a second, so they are for large sets on idle cores,
+    and a script that asks for them needs the usual `if __name__ == "__main__":`.
 
     Raises InputError for an unknown protocol, and for molecules without bonds under "bonds".
     """
