@@ -41,7 +41,6 @@ MEANING = {
 }
 MOLECULES, SCANS = "qm9-chno", "head-phantom"
 """The shipped models."""
-SAMPLER = "dpm++3m-sde"
 STEPS = 600
 """Of the live training run."""
 ASKED: dict[str, list[float | str]] = {
@@ -77,7 +76,7 @@ def run_demo(out: Path, molecules: int = 100, steps: int = STEPS) -> Path:
 
 def _molecules(out: Path, report: Report, count: int) -> None:
     model = MoleculeDiffusion.from_pretrained(MOLECULES)
-    molecules = model.sample(count, steps=50, sampler=SAMPLER, seed=0)
+    molecules = model.sample(count, seed=0)
     write_sdf(molecules, out / "molecules.sdf")
     known = [molecule for molecule in enumerate_molecules() if not set(molecule.atomic_numbers) - {1, 6, 7, 8}]
     known = [perceived(molecule, model.layout.bond_orders) for molecule in known[:: len(known) // 32]]
@@ -85,8 +84,8 @@ def _molecules(out: Path, report: Report, count: int) -> None:
 
     report.heading("Molecules")
     report.text(
-        f"{count} molecules of H, C, N and O by {MOLECULES}, in {SAMPLER} of 50 steps, not selected. They are in "
-        "molecules.sdf, with the bonds that the model made. Choose one, and drag to turn it."
+        f"{count} molecules of H, C, N and O by {MOLECULES}, in {model.recipe.steps} steps of {model.recipe.sampler}, "
+        "not selected. They are in molecules.sdf, with the bonds that the model made. Choose one, and drag to turn it."
     )
     report.markup(gallery(molecules))
     report.heading("Their scores", 3)

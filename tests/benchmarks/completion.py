@@ -69,8 +69,8 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("data")
     parser.add_argument("-n", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--sampler", default="dpm++3m-sde")
+    parser.add_argument("--steps", type=int, help="default: the model's own")
+    parser.add_argument("--sampler", help="default: the model's own")
     parser.add_argument("--resamples", type=int, help="rounds of RePaint in the place of what the model was trained to")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -89,6 +89,7 @@ def main() -> None:
         if len(truth) == options.n:
             break
     how = {"steps": options.steps, "sampler": options.sampler, "seed": options.seed}
+    how = {name: value for name, value in how.items() if value is not None}
     rounds = {} if options.resamples is None else {"resamples": options.resamples}
     found: dict[str, dict[str, Any]] = {}
     with Bar("kept", len(KEPT) + 2) as bar:

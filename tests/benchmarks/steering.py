@@ -73,8 +73,8 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--property", action="append", required=True, metavar="NAME=V1,V2,...")
     parser.add_argument("-n", type=int, default=100, help="molecules for every value")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--sampler", default="ancestral")
+    parser.add_argument("--steps", type=int, help="default: the model's own")
+    parser.add_argument("--sampler", help="default: the model's own")
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -85,9 +85,11 @@ def main() -> None:
         name, _, values = text.partition("=")
         wanted[name] = np.tile([float(value) for value in values.split(",")], options.n)
 
+    how = {"steps": options.steps, "sampler": options.sampler, "seed": options.seed}
+    how = {name: value for name, value in how.items() if value is not None}
+
     def sample(title: str, count: int, **asked: Any) -> dict[str, np.ndarray]:
         with Bar(title, count, transient=True) as bar:
-            how = {"steps": options.steps, "sampler": options.sampler, "seed": options.seed}
             made = model.sample(count, progress=bar.reach, **how, **asked)
         return compute_columns(made, list(wanted))
 
