@@ -108,6 +108,7 @@ def detect(options: argparse.Namespace) -> None:
     detectors = {
         name: AnomalyDetector(model, name, options.seed, asked, options.guidance, autoencoder) for name in chosen
     }
+    next(iter(detectors.values())).check_images([*cases.also, *cases.healthy_also])
     results = Results(options, several=len(chosen) > 1)
     summary = _evaluated(detectors, cases, results) if options.masks else _answered(detectors, cases, results, every)
     rows = [

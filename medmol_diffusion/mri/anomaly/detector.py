@@ -1,6 +1,6 @@
 """AnomalyDetector: a model and a method, for scans of any size and orientation."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,6 +121,19 @@ class AnomalyDetector:
     @property
     def model(self) -> VolumeDiffusion:
         return self.setting.model
+
+    @property
+    def sources(self) -> list[str]:
+        """The other contrasts that the model reads."""
+        return self.model.task.sources if isinstance(self.model.task, Translation) else []
+
+    def check_images(self, names: Iterable[str]) -> None:
+        """Raises InputError for the name of an image that the model does not read."""
+        if unknown := [name for name in names if name not in self.sources]:
+            reads = f"reads {', '.join(self.sources)}" if self.sources else "reads no other contrast"
+            raise InputError(
+                f"an image of the name {unknown[0]} is given, and the model {reads}: give it what it reads"
+            )
 
     def detect(self, scan: Scan, brain: Volume | None = None, images: Images | None = None) -> Detection:
         """Anomaly map and score of a scan of any size and orientation.
@@ -259,7 +272,7 @@ class AnomalyDetector:
             other: torch.from_numpy(self.model.grid.beside(image, prepared))[None, None]
             for other, image in (images or {}).items()
         }
-        self._check_names(beside)
+        self.check_images(beside)
         batch = VolumeBatch(values, counted, torch.zeros(1, dtype=torch.int64), [name], images=beside)
         batch = batch.to(self.model.device)
         if brain is None:
@@ -270,24 +283,13 @@ class AnomalyDetector:
                 raise InputError(f"the brain mask of {name} marks no voxel of the model's grid: check its affine")
         return volume, prepared, Exam(batch, torch.from_numpy(inside)[None, None].to(self.model.device))
 
-    @property
-    def _sources(self) -> list[str]:
-        return self.model.task.sources if isinstance(self.model.task, Translation) else []
-
-    def _check_names(self, images: Mapping[str, object]) -> None:
-        if unknown := [name for name in images if name not in self._sources]:
-            reads = f"reads {', '.join(self._sources)}" if self._sources else "reads no other contrast"
-            raise InputError(
-                f"an image of the name {unknown[0]} is given, and the model {reads}: give it what it reads"
-            )
-
     @contextmanager
     def _served(self, exam: Exam) -> Iterator[None]:
         """What a stage raises, as Unserved."""
         try:
             yield
         except InputError as error:
-            missing = [name for name in self._sources if name not in exam.batch.images]
+            missing = [name for name in self.sources if name not in exam.batch.images]
             said = (
                 f"the model reads {', '.join(missing)} of the same head: give it (--also, images)" if missing else error
             )

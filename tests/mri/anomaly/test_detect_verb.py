@@ -141,6 +141,7 @@ def test_what_cannot_be_detected_ends_with_one_sentence(
         ("free", [scan, "--covariate", "age"], "write NAME=VALUE"),
         ("free", [scan, *healthy, "--quantile", "2"], "quantile = 2.0 must lie between 0 and 1"),
         ("free", [scan, "--also", "T1w", scan], "reads no other contrast"),
+        ("free", [scan, "--also", "T1w", scan, *healthy, *masks], "reads no other contrast"),
         ("free", [scan, "--also", "T1w", scan, scan], "--also T1w has 2 scans for 1"),
         ("free", [scan, "--autoencoder", str(models / "free")], "a VolumeDiffusion is no autoencoder"),
         ("translation", [scan], "the model reads T1w of the same head"),

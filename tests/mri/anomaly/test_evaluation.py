@@ -230,6 +230,19 @@ def test_network_calls_are_counted_and_time_is_taken(setting: Setting) -> None:
         assert cost.memory > 50 * 2**20  # torch alone is more
 
 
+def test_models_that_read_no_other_contrast_are_not_shown_those_of_the_cases(setting: Setting) -> None:
+    def beside(one: Case) -> Case:
+        return replace(one, images={"T1w": one.scan})
+
+    healthy, test = [case(0), case(1)], [case(2, lesion=True), case(3, lesion=True)]
+    plain, shown = (
+        Evaluator(setting, [how(one) for one in healthy], [how(one) for one in test], draws=5).evaluate("smoothing")
+        for how in (lambda one: one, beside)
+    )
+    assert shown.figures.estimates["auroc"].value == plain.figures.estimates["auroc"].value
+    assert shown.threshold == plain.threshold
+
+
 def test_baselines_are_always_there_and_what_cannot_be_served_says_why(setting: Setting, tmp_path: Path) -> None:
     def magic(setting: Setting, exam: Exam) -> Restored:
         raise InputError("magic needs a wand")

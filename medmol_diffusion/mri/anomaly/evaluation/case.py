@@ -18,7 +18,7 @@ class Case:
         subject: whose it is, bids.subject_of of its name for example: sets are kept apart by subject.
         lesions: the true mask on the scan's own grid, above 0 in lesions; None of a healthy scan.
         brain: where to look, above 0; the whole head when left out.
-        images: of a model of Translation, the other contrasts of the same head.
+        images: other contrasts of the same head; a model of Translation is shown those that it reads.
 
     Raises:
         InputError: the mask has another grid.

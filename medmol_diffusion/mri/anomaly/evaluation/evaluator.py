@@ -14,6 +14,7 @@ from medmol_diffusion.mri.anomaly.evaluation.subject import Measured
 from medmol_diffusion.mri.anomaly.method import Method
 from medmol_diffusion.mri.anomaly.registry import METHODS
 from medmol_diffusion.mri.anomaly.setting import Setting
+from medmol_diffusion.mri.volume import Volume
 
 BASELINES = ("intensity", "smoothing", "zscore", "pca", "autoencoder")
 """What every method has to beat; those that are in METHODS stand in every table."""
@@ -100,12 +101,16 @@ class Evaluator:
             setting.model, method, setting.seed, setting.healthy, setting.guidance, setting.autoencoder
         )
         detector.name = name or detector.name
+
+        def read(case: Case) -> dict[str, Volume]:  # other models read other contrasts of the same cases
+            return {name: case.images[name] for name in detector.sources if name in case.images}
+
         began = perf_counter()
         detector.fit(
             [case.scan for case in self.healthy],
             self.quantile,
             [case.brain for case in self.healthy],
-            [case.images for case in self.healthy],
+            [read(case) for case in self.healthy],
             [case.subject for case in self.healthy],
         )
         fit_seconds = perf_counter() - began
@@ -113,7 +118,7 @@ class Evaluator:
         meter, measured = Meter(setting.model.network, setting.model.device), []
         for place, case in enumerate(self.test, start=1):
             with meter:
-                found = detector.detect(case.scan, case.brain, case.images)
+                found = detector.detect(case.scan, case.brain, read(case))
             measured.append(Measured.of(case, found, self.overlap))
             if seen is not None:
                 seen(detector.name, case, found)
