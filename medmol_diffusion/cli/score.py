@@ -44,7 +44,7 @@ def add(verbs: Verbs) -> None:
         "--training",
         type=there_or_part,
         metavar="FOLDER",
-        help="of scans: those that the model was trained on, to find copies; of a run folder those of its training part",
+        help="of scans: those that the model was trained on, to find copies; of a run folder its training part",
     )
     sub.add_argument(
         "--extractor",
