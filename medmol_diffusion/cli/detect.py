@@ -169,13 +169,16 @@ def _evaluated(detectors: dict[str, "AnomalyDetector"], cases: Cases, results: "
     """The same by the protocol of the Evaluator, which adds the baselines; they are figures, and write no maps."""
     from medmol_diffusion.anomaly_page import Album, write_anomaly_page
     from medmol_diffusion.mri.anomaly.evaluation import Evaluator, protocol_of, set_aside, tables_of, write_subjects
+    from medmol_diffusion.mri.part import trained_subjects
 
     options, setting = results.options, next(iter(detectors.values())).setting
     healthy, controls = set_aside(cases.to_learn(), options.aside, options.seed)
     pairs = list(cases.to_test())
     files = {id(case): file for file, case in pairs}
     test = [case for _, case in pairs]
-    evaluator = Evaluator(setting, healthy, [*test, *controls], options.quantile, seed=options.seed)
+    models = [options.model, *([options.autoencoder] if options.autoencoder else [])]
+    trained = [subject for model in models for subject in trained_subjects(model)]
+    evaluator = Evaluator(setting, healthy, [*test, *controls], options.quantile, seed=options.seed, trained=trained)
     album = Album()
 
     def seen(name: str, case: "Case", found: "Detection") -> None:

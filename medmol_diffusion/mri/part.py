@@ -51,3 +51,12 @@ def folder_or_part(text: str, usual: str) -> Path | Part:
     """
     run, name = run_and_part(text)
     return Part.of_run(run, name or usual) if (Path(run) / CONFIG).is_file() else Path(text)
+
+
+def trained_subjects(model: str | Path) -> tuple[str, ...]:
+    """The subjects that a model was trained on: those of a run folder whose scans are where its config says. Empty of
+    all others, which do not know: an exported model, phantoms, scans that are gone."""
+    try:
+        return Part.of_run(model, "train").subjects
+    except InputError:
+        return ()

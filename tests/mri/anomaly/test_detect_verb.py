@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from medmol_diffusion.cli import main
 from medmol_diffusion.mri import METHODS, Volume
 from medmol_diffusion.mri.phantom import head_phantom
+from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.training.saved import build
 
 SHAPE = [16, 20, 16]
@@ -111,6 +113,30 @@ def test_masks_evaluate_beside_the_baselines_on_other_subjects(models: Path, hea
     page = (tmp_path / "report.html").read_text()
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "sub-4" in page
+
+
+def test_subjects_that_the_model_was_trained_on_are_not_tested(
+    models: Path, heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(models / "free", run)
+    SubjectSplit(["sub-4"], ["sub-5"], ["sub-6"]).write(tmp_path / "split.json")
+    settings = {
+        "path": str(heads / "test"),
+        "shape": SHAPE,
+        "suffix": "FLAIR",
+        "split_file": str(tmp_path / "split.json"),
+    }
+    content = yaml.safe_load((run / "config.yaml").read_text())
+    content["data"] = {"class_path": "medmol_diffusion.mri.VolumeData", "init_args": settings}
+    (run / "config.yaml").write_text(yaml.safe_dump(content))
+    how = [*learnt(heads), "--masks", str(heads / "masks"), "--method", "smoothing", "-o", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as end:
+        main(["detect", str(run), *sick_and_well(heads), *how])
+    assert end.value.code == 2
+    assert "sub-4 of those to be tested is among the subjects that" in " ".join(capsys.readouterr().err.split())
+    main(["detect", str(run), *sick_and_well(heads)[1:], *how])
+    assert (tmp_path / "out" / "report.html").is_file()
 
 
 def test_all_methods_are_tried_and_those_left_out_say_why(models: Path, heads: Path, tmp_path: Path) -> None:

@@ -58,9 +58,11 @@ class Evaluator:
         quantile: of the healthy scans' voxels, which is the threshold.
         overlap: the share of a lesion that must be exceeded for it to be found.
         draws, seed: of the bootstrap over subjects; all methods have the same draws.
+        trained: the subjects that the model was trained on, as far as they are known (part.trained_subjects).
 
     Raises:
-        InputError: a set is empty, a subject is in both, or a healthy scan has a lesion.
+        InputError: a set is empty, a subject is in both, a healthy scan has a lesion, or the model was trained on a
+            subject of the test.
     """
 
     def __init__(
@@ -72,8 +74,9 @@ class Evaluator:
         overlap: float = OVERLAP,
         draws: int = 200,
         seed: int = 0,
+        trained: Iterable[str] = (),
     ) -> None:
-        check_apart(healthy, test)
+        check_apart(healthy, test, trained)
         self.setting, self.healthy, self.test = setting, list(healthy), list(test)
         self.quantile, self.overlap, self.draws, self.seed = quantile, overlap, draws, seed
 
