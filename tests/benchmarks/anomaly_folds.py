@@ -105,8 +105,9 @@ def pooled(name: str, evaluators: Iterable[Evaluator], curves: Curves) -> Evalua
         float(np.mean([getattr(cost, what) for cost in costs])) for what in ("calls", "seconds", "fit_seconds")
     )
     cost = Cost(calls, seconds, max(cost.memory for cost in costs), fit)
-    threshold = float(np.mean([one.threshold for one in parts]))
-    return Evaluation(name, Figures.of(measured, curves.draws, curves.seed), cost, threshold)
+    thresholds = [one.threshold for one in parts if one.threshold is not None]
+    figures = Figures.of(measured, curves.draws, curves.seed)
+    return Evaluation(name, figures, cost, float(np.mean(thresholds)) if thresholds else None)
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ class Detection:
         inside: bool, the voxels that are looked at.
         score: of the whole scan.
         percentile: share of the healthy scans with a lower score, in percent; None before ``fit``.
-        threshold: of the map, from the healthy scans; None before ``fit``.
+        threshold: of the map, from the healthy scans, and then None before ``fit``; or of the map's own.
     """
 
     scan: Volume
@@ -115,6 +115,7 @@ class AnomalyDetector:
                 f"a {type(autoencoder).__name__} is no autoencoder: train one by configs/mri/autoencoder.yaml"
             )
         self.setting = Setting(model, healthy or {}, guidance, seed, autoencoder)
+        self.quantile = 0.99
         self.threshold: float | None = None
         self.healthy_scores: np.ndarray | None = None
 
@@ -166,9 +167,11 @@ class AnomalyDetector:
             replace(on_grid, data=data).resample(like=volume, order=order, value=value)
             for data, order, value in ((found, 1, 0.0), (healthy, 1, prepared.window[0]), (inside, 0, 0.0))
         ]
+        calibrate, looked_at = method.calibrate, own[2].data > 0.5
+        threshold = calibrate.rule(own[0].data[looked_at], self.quantile) if calibrate.own else self.threshold
         score = float(answer.scores[0])
         percentile = None if self.healthy_scores is None else float((self.healthy_scores < score).mean() * 100)
-        return Detection(volume, own[0], own[1], own[2].data > 0.5, score, percentile, self.threshold)
+        return Detection(volume, own[0], own[1], looked_at, score, percentile, threshold)
 
     def fit(
         self,
@@ -179,7 +182,7 @@ class AnomalyDetector:
         subjects: Sequence[str] | None = None,
     ) -> Self:
         """Learn from healthy scans: what the method's stages have to know, the threshold (a quantile of the maps'
-        voxels), and the scores that percentiles are of.
+        voxels, unless the method's ``calibrate`` is another), and the scores that percentiles are of.
 
         A method that learns knows the scans that it has learnt from, and its maps of them are fainter than those of
         others. Its threshold and scores are therefore taken in FOLDS turns, from the maps of the subjects that it has
@@ -215,7 +218,8 @@ class AnomalyDetector:
                 scores[row] = found.score
         if self.method.learns:
             self.method = self._fitted(self.method, exams)
-        self.threshold = float(np.quantile(np.concatenate(voxels), quantile))
+        self.quantile, calibrate = quantile, self.method.calibrate
+        self.threshold = None if calibrate.own else calibrate.rule(np.concatenate(voxels), quantile)
         self.healthy_scores = scores
         return self
 

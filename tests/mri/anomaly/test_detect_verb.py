@@ -13,7 +13,12 @@ import yaml
 from safetensors.torch import save_file
 
 from medmol_diffusion.cli import main
+from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import METHODS, Volume
+from medmol_diffusion.mri.anomaly import Method
+from medmol_diffusion.mri.anomaly.evaluation import BASELINES, Evaluator
+from medmol_diffusion.mri.anomaly.postprocess import PUBLISHED
+from medmol_diffusion.mri.part import trained_subjects
 from medmol_diffusion.mri.phantom import head_phantom
 from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.training.saved import build
@@ -115,6 +120,38 @@ def test_masks_evaluate_beside_the_baselines_on_other_subjects(models: Path, hea
     assert "sub-4" in page
 
 
+def test_maps_are_post_processed_as_asked_those_of_baselines_too(
+    models: Path, heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = []
+    for name in ("plain", "published"):
+        how = ["--method", "smoothing", "--postprocess", name, "-o", str(tmp_path / name)]
+        main(["detect", str(models / "free"), sick_and_well(heads)[0], *how])
+        maps.append(Volume.read(tmp_path / name / "sub-4_FLAIR_anomaly.nii.gz").data)
+    assert maps[1].max() < 0.8 * maps[0].max()
+    asked = {}
+
+    def run(self: Evaluator, methods: dict[str, Method], *_: object) -> None:
+        asked.update(methods)
+        raise InputError("enough")
+
+    monkeypatch.setattr(Evaluator, "run", run)
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "detect",
+                str(models / "free"),
+                *sick_and_well(heads),
+                *learnt(heads),
+                "--masks",
+                str(heads / "masks"),
+                *how,
+            ]
+        )
+    assert set(asked) == set(BASELINES)
+    assert {one.postprocess for one in asked.values()} == {PUBLISHED}
+
+
 def test_subjects_that_the_model_was_trained_on_are_not_tested(
     models: Path, heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,8 +172,8 @@ def test_subjects_that_the_model_was_trained_on_are_not_tested(
         main(["detect", str(run), *sick_and_well(heads), *how])
     assert end.value.code == 2
     assert "sub-4 of those to be tested is among the subjects that" in " ".join(capsys.readouterr().err.split())
-    main(["detect", str(run), *sick_and_well(heads)[1:], *how])
-    assert (tmp_path / "out" / "report.html").is_file()
+    assert trained_subjects(run) == ("sub-4",)
+    assert trained_subjects(models / "free") == ()
 
 
 def test_all_methods_are_tried_and_those_left_out_say_why(models: Path, heads: Path, tmp_path: Path) -> None:
@@ -169,6 +206,7 @@ def test_what_cannot_be_detected_ends_with_one_sentence(
         ("free", [scan, "--also", "T1w", scan], "reads no other contrast"),
         ("free", [scan, "--also", "T1w", scan, *healthy, *masks], "reads no other contrast"),
         ("free", [scan, "--also", "T1w", scan, scan], "--also T1w has 2 scans for 1"),
+        ("free", [scan, "--postprocess", "sharp"], "unknown postprocess 'sharp': choose one of plain, cleaned"),
         ("free", [scan, "--autoencoder", str(models / "free")], "a VolumeDiffusion is no autoencoder"),
         ("translation", [scan], "the model reads T1w of the same head"),
     ):

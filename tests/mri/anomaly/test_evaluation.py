@@ -15,6 +15,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.judging.bootstrap import Bootstrap
 from medmol_diffusion.mri import HaarStage, UNet3D, Volume, VolumeDiffusion
 from medmol_diffusion.mri.anomaly import METHODS, Detection, Exam, Method, Restored, Setting
+from medmol_diffusion.mri.anomaly.calibrate import OTSU
 from medmol_diffusion.mri.anomaly.evaluation import (
     Case,
     Evaluator,
@@ -241,6 +242,18 @@ def test_models_that_read_no_other_contrast_are_not_shown_those_of_the_cases(set
     )
     assert shown.figures.estimates["auroc"].value == plain.figures.estimates["auroc"].value
     assert shown.threshold == plain.threshold
+
+
+def test_a_threshold_of_each_maps_own_is_said_to_be_none_of_the_healthy(setting: Setting) -> None:
+    test = [case(3, lesion=True), case(4, lesion=True)]
+    evaluator = Evaluator(setting, [case(0), case(1)], test, draws=5)
+    own = evaluator.evaluate(Method(Smoothing(), calibrate=OTSU), "mine")
+    fixed = evaluator.evaluate("smoothing")
+    assert own.threshold is None
+    assert own.figures.estimates["auroc"].value == fixed.figures.estimates["auroc"].value
+    assert own.figures.estimates["dice"].value != fixed.figures.estimates["dice"].value
+    assert "mine: at a threshold of each map's own" in tables_of([own, fixed], {}, evaluator)[0].meaning
+    assert "map's own" not in tables_of([fixed], {}, evaluator)[0].meaning
 
 
 def test_baselines_are_always_there_and_what_cannot_be_served_says_why(setting: Setting, tmp_path: Path) -> None:

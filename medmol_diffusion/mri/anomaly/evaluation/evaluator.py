@@ -30,13 +30,13 @@ class Evaluation:
         name: of the method.
         figures: what it is worth.
         cost: what it takes.
-        threshold: of its map, from the healthy scans alone.
+        threshold: of its maps, from the healthy scans alone; None where each map has one of its own.
     """
 
     name: str
     figures: Figures
     cost: Cost
-    threshold: float
+    threshold: float | None
 
     @property
     def baseline(self) -> bool:
@@ -117,7 +117,6 @@ class Evaluator:
             [case.subject for case in self.healthy],
         )
         fit_seconds = perf_counter() - began
-        assert detector.threshold is not None
         meter, measured = Meter(setting.model.network, setting.model.device), []
         for place, case in enumerate(self.test, start=1):
             with meter:
