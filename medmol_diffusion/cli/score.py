@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from medmol_diffusion.cli.inputs import holds_molecules
 from medmol_diffusion.cli.output import console, show, stage, write_json
-from medmol_diffusion.cli.parser import Verbs, add_reading, add_verb, at_least, there
+from medmol_diffusion.cli.parser import Verbs, add_reading, add_verb, at_least, there, there_or_part
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
@@ -64,14 +64,6 @@ def add(verbs: Verbs) -> None:
     )
     add_reading(sub)
     sub.add_argument("--json", metavar="FILE", help="write the figures there too")
-
-
-def there_or_part(text: str) -> str:
-    """A path that exists, or RUN:PART of a run that does."""
-    from medmol_diffusion.training.folder import run_and_part
-
-    there(text if Path(text).exists() else run_and_part(text)[0])
-    return text
 
 
 def score(options: argparse.Namespace) -> None:
