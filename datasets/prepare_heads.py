@@ -4,7 +4,8 @@
 
 Every folder has a participants.tsv with the columns id, modality (T1w, FLAIR, or label map ...), image (or
 segmentation) and skull_stripped; age, sex and lesion_mask where known.
-What comes of it, and what the simulated ones are not: see heads.md.
+With --brains the labels that a study's table names for a real scan lie beside it, on its grid, as NAME_dseg.nii.gz:
+above 0 in the brain. What comes of it, and what the simulated ones are not: see heads.md.
 """
 
 import argparse
@@ -82,6 +83,11 @@ def heads(folder: Path, contrast: str = "T1w") -> list[Head]:
         raise InputError(f"{table} cannot be used ({error}): it needs id, modality, image, skull_stripped") from error
 
 
+def labelled(head: Head) -> bool:
+    """Whether it is a real scan with labels."""
+    return not head.labels and head.brain is not None
+
+
 def placed(volume: Volume, head: np.ndarray, spacing: float) -> tuple[Volume, float]:
     """(the scan on the common grid, moved there by whole voxels; the share of the grid that is outside of it). ``head``
     (X, Y, Z) is where it is; its crown comes to lie ABOVE mm below the top, its middle at the middle."""
@@ -156,12 +162,18 @@ def finish(
 
 
 def prepare(
-    folders: list[Path], output: Path, spacing: float, copies: int = 1, seed: int = 0, stripped: bool = False
+    folders: list[Path],
+    output: Path,
+    spacing: float,
+    copies: int = 1,
+    seed: int = 0,
+    stripped: bool = False,
+    brains: bool = False,
 ) -> list[dict[str, str]]:
     """Write OUTPUT, which appears whole or not at all; returns the rows of its participants.tsv.
 
     Raises:
-        InputError: OUTPUT exists, a folder cannot be used, or nothing is left.
+        InputError: OUTPUT exists, a folder cannot be used, nothing is left, or no scan has labels for ``brains``.
     """
     partial = partial_of(output, spacing)
     found = [head for folder in folders for head in heads(folder)]
@@ -171,20 +183,33 @@ def prepare(
     chosen = [head for head in found if (stripped or not head.stripped) and says_where(head.image)]
     if not chosen:
         raise InputError("no whole head is left: skull-stripped scans are only taken with --stripped")
+    if brains and not any(labelled(head) for head in chosen):
+        raise InputError("no real scan has labels to be laid beside it: the column segmentation names none")
     rows = []
     with Bar("heads", len(chosen)) as bar:
         for place, head in enumerate(chosen):
             for end, contrast, volume, padded in made(head, spacing, copies, seed):
                 file = f"{head.subject}/anat/{head.subject}_{end}.nii.gz"
                 volume.write(partial / file, np.int16 if head.labels else np.float32)
+                if brains and labelled(head):
+                    laid = Volume.read(head.brain).resample(like=volume, order=0)
+                    laid.write(partial / f"{head.subject}/anat/{head.subject}_dseg.nii.gz", np.int16)
                 source = "simulated" if head.labels else "real"
                 values = (head.study, source, contrast, "yes" if head.stripped else "no", head.age, head.sex)
                 row = (head.subject, file, *values, f"{padded:.3f}")
                 rows.append(dict(zip(COLUMNS, row, strict=True)))
             bar.reach(place + 1)
-    how = {"spacing": spacing, "simulated_of_each_contrast": copies, "seed": seed, "skull_stripped_too": stripped}
+    how = {
+        "spacing": spacing,
+        "simulated_of_each_contrast": copies,
+        "seed": seed,
+        "skull_stripped_too": stripped,
+        "brains": brains,
+    }
     title = f"Whole heads at {spacing:g} mm, real and simulated"
     finish(partial, output, rows, title, {"Name": "datasets/prepare_heads.py", **how}, folders)
+    if brains and (bare := [head.subject for head in chosen if not head.labels and not labelled(head)]):
+        print(f"without labels: {', '.join(bare)}")
     for head in found:
         if head not in chosen:
             why = "skull-stripped" if head.stripped and not stripped else "its header does not say where it lies"
@@ -200,10 +225,11 @@ def main() -> None:
     parser.add_argument("--simulated", type=int, default=1, metavar="N", help="of each label map and contrast")
     parser.add_argument("--seed", type=int, default=0, help="of the simulated contrasts")
     parser.add_argument("--stripped", action="store_true", help="skull-stripped scans too")
+    parser.add_argument("--brains", action="store_true", help="labels of the real scans beside them, on the same grid")
     options = parser.parse_args()
     if options.simulated < 0 or options.spacing <= 0:
         parser.error("--simulated must be 0 or more, --spacing above 0")
-    arguments = (options.spacing, options.simulated, options.seed, options.stripped)
+    arguments = (options.spacing, options.simulated, options.seed, options.stripped, options.brains)
     try:
         rows = prepare(options.folders, options.output, *arguments)
     except InputError as error:

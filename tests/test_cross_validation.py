@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from medmol_diffusion.errors import InputError
-from medmol_diffusion.mri.tasks.comparison import Comparison
-from tests.benchmarks.cross_validation import folds, pooled, same_as_before
+from medmol_diffusion.mri.tasks.comparison import MEASURES, Comparison
+from tests.benchmarks.cross_validation import answered, folds, pooled, same_as_before, write
 
 PEOPLE = [f"sub-{i:02d}" for i in range(11)]
 
@@ -33,13 +33,22 @@ def test_folds_that_are_none_are_refused() -> None:
 
 def test_pooling_counts_every_subject_alike() -> None:
     def found(subjects: list[str], ours: list[float]) -> Comparison:
-        column = np.array(ours)[:, None].repeat(3, 1)
+        column = np.array(ours)[:, None].repeat(len(MEASURES), 1)
         return Comparison(4, subjects, {"model": column, "linear map": np.zeros_like(column)})
 
     together = pooled([found(["a", "a", "b"], [1.0, 3.0, 4.0]), found(["c"], [6.0])])
     assert together.subjects == ["a", "a", "b", "c"]
     mean, _ = together.gain("linear map")
     np.testing.assert_allclose(mean, (2 + 4 + 6) / 3)
+
+
+def test_a_fold_without_all_measures_is_answered_again(tmp_path: Path) -> None:
+    file = tmp_path / "comparison.json"
+    assert not answered(file)
+    write(file, Comparison(1, ["a"], {"model": np.ones((1, len(MEASURES)))}).to_dict())
+    assert answered(file)
+    write(file, {"answers": {"model": {"psnr": 1.0}}})
+    assert not answered(file)
 
 
 def test_a_folder_of_another_experiment_is_refused(tmp_path: Path) -> None:

@@ -102,6 +102,27 @@ def test_stripped_scans_come_when_asked_and_nothing_is_overwritten(study: Path, 
     assert [row["stripped"] for row in rows] == ["no", "yes"]
 
 
+def test_labels_lie_beside_the_real_scans_on_their_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "mine_4mm"
+    study.mkdir()
+    for name in ("p1", "p2"):
+        ball(4.0, "PSR").write(study / f"{name}_T1w.nii.gz")
+    ball(2.0, "LIA").write(study / "p1_dseg.nii.gz", np.uint8)
+    table = "id\tmodality\tskull_stripped\timage\tsegmentation\np2\tT1w\tno\tp2_T1w.nii.gz\t\n"
+    (study / "participants.tsv").write_text(table)
+    with pytest.raises(InputError, match="no real scan has labels"):
+        prepare([study], tmp_path / "none", 4.0, brains=True)
+    (study / "participants.tsv").write_text(table + "p1\tT1w\tno\tp1_T1w.nii.gz\tp1_dseg.nii.gz\n")
+    prepare([study], tmp_path / "heads", 4.0, brains=True)
+    assert "without labels: sub-minep2" in capsys.readouterr().out
+    (file,) = (tmp_path / "heads").rglob("*_dseg.nii.gz")
+    labels, scan = (Volume.read(file.with_name(f"sub-minep1_{end}.nii.gz")) for end in ("dseg", "T1w"))
+    assert labels.same_grid(scan)
+    assert set(np.unique(labels.data)) == {0, WHITE, CSF}
+    assert ((labels.data > 0) != (scan.data > 1)).sum() < 0.03 * (labels.data > 0).sum()
+    np.testing.assert_allclose(middle(labels, labels.data == CSF), CENTRE + np.array([25, 0, 0]), atol=1.0)
+
+
 def test_partial_volume_is_the_mean_and_the_seed_repeats() -> None:
     labels = ball(2.0).crop_or_pad((96, 96, 96), value=0)
     scan, again, other = (simulate(labels, "T1w", 2, draws(seed, "x")) for seed in (0, 0, 1))

@@ -18,7 +18,7 @@ from medmol_diffusion.progress import Bar
 
 if TYPE_CHECKING:
     from medmol_diffusion.mri import Volume
-    from medmol_diffusion.mri.anomaly import AnomalyDetector, Detection
+    from medmol_diffusion.mri.anomaly import AnomalyDetector, Detection, Ensemble, Method
     from medmol_diffusion.mri.anomaly.evaluation import Case, Cost
 
 ALL, METHOD, QUANTILE = "all", "one_shot", 0.99
@@ -35,6 +35,12 @@ def add(verbs: Verbs) -> None:
         action="append",
         metavar="NAME",
         help=f"may come several times, or {ALL} for all that the model can serve (default {METHOD})",
+    )
+    sub.add_argument(
+        "--postprocess",
+        metavar="NAME",
+        help="of every map: plain, cleaned (median 3^3, rim eroded) or published (median 5^3, pieces below 8 voxels "
+        "dropped, rim eroded: for 1 mm); each method's own without",
     )
     sub.add_argument(
         "--healthy",
@@ -105,9 +111,11 @@ def detect(options: argparse.Namespace) -> None:
     cases = Cases.of(options)
     model = load(options.model, options.device)
     autoencoder = load(options.autoencoder, options.device) if options.autoencoder else None
-    detectors = {
-        name: AnomalyDetector(model, name, options.seed, asked, options.guidance, autoencoder) for name in chosen
-    }
+    how = (options.seed, asked, options.guidance, autoencoder)
+    detectors = {name: AnomalyDetector(model, _method(name, options), *how) for name in chosen}
+    for name, detector in detectors.items():
+        detector.name = name
+    next(iter(detectors.values())).check_images([*cases.also, *cases.healthy_also])
     results = Results(options, several=len(chosen) > 1)
     summary = _evaluated(detectors, cases, results) if options.masks else _answered(detectors, cases, results, every)
     rows = [
@@ -120,6 +128,19 @@ def detect(options: argparse.Namespace) -> None:
         console.print(f"[yellow]left out[/] {escape(name)}: {escape(why)}")
     write_json(options.json or results.out / "detect.json", results.content() | summary)
     console.print(f"maps, restored scans and pictures in [bold]{escape(str(results.out))}[/]")
+
+
+def _method(name: str, options: argparse.Namespace) -> "Method | Ensemble":
+    """With the post-processing that is asked for.
+
+    Raises:
+        InputError: there is no such method, or no such post-processing.
+    """
+    from medmol_diffusion.mri.anomaly import method_named
+    from medmol_diffusion.mri.anomaly.postprocess import postprocess_named
+
+    method = method_named(name)
+    return method.with_postprocess(postprocess_named(options.postprocess)) if options.postprocess else method
 
 
 def _answered(
@@ -167,14 +188,24 @@ def _answered(
 def _evaluated(detectors: dict[str, "AnomalyDetector"], cases: Cases, results: "Results") -> dict[str, dict[str, Any]]:
     """The same by the protocol of the Evaluator, which adds the baselines; they are figures, and write no maps."""
     from medmol_diffusion.anomaly_page import Album, write_anomaly_page
-    from medmol_diffusion.mri.anomaly.evaluation import Evaluator, protocol_of, set_aside, tables_of, write_subjects
+    from medmol_diffusion.mri.anomaly.evaluation import (
+        BASELINES,
+        Evaluator,
+        protocol_of,
+        set_aside,
+        tables_of,
+        write_subjects,
+    )
+    from medmol_diffusion.mri.part import trained_subjects
 
     options, setting = results.options, next(iter(detectors.values())).setting
     healthy, controls = set_aside(cases.to_learn(), options.aside, options.seed)
     pairs = list(cases.to_test())
     files = {id(case): file for file, case in pairs}
     test = [case for _, case in pairs]
-    evaluator = Evaluator(setting, healthy, [*test, *controls], options.quantile, seed=options.seed)
+    models = [options.model, *([options.autoencoder] if options.autoencoder else [])]
+    trained = [subject for model in models for subject in trained_subjects(model)]
+    evaluator = Evaluator(setting, healthy, [*test, *controls], options.quantile, seed=options.seed, trained=trained)
     album = Album()
 
     def seen(name: str, case: "Case", found: "Detection") -> None:
@@ -182,7 +213,7 @@ def _evaluated(detectors: dict[str, "AnomalyDetector"], cases: Cases, results: "
         if name in detectors and id(case) in files:
             results.add(name, files[id(case)], found, case.lesions)
 
-    methods = {name: detector.method for name, detector in detectors.items()}
+    methods = {name: _method(name, options) for name in dict.fromkeys([*detectors, *BASELINES])}
     found, left_out = evaluator.run(methods, seen, stage)
     if not found:
         raise InputError(f"none of the methods can be served; the first, {next(iter(left_out.values()))}")

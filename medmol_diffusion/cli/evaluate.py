@@ -3,7 +3,7 @@
 import argparse
 
 from medmol_diffusion.cli.inputs import load
-from medmol_diffusion.cli.output import show, write_json
+from medmol_diffusion.cli.output import console, show, write_json
 from medmol_diffusion.cli.parser import Verbs, add_model, add_verb, at_least, there
 from medmol_diffusion.cli.sampling import SAMPLERS, check_scan_model
 from medmol_diffusion.plural import counted
@@ -30,7 +30,7 @@ def add(verbs: Verbs) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from medmol_diffusion.mri.tasks.comparison import MEASURES, compare
+    from medmol_diffusion.mri.tasks.comparison import HEADER, TABLES, compare
     from medmol_diffusion.training.validation import chosen, open_data
 
     model = load(options.model, options.device)
@@ -42,12 +42,12 @@ def evaluate(options: argparse.Namespace) -> None:
             model, data, split, options.n, options.steps, options.sampler, options.seed, options.limit, bar.reach
         )
     subjects = counted(len(set(found.subjects)), "subject")
-    show(
-        f"{type(model.task).__name__}: {counted(len(found.subjects), 'scan')} of {subjects}",
-        ("answer", *(measure.upper().replace("_", "-") for measure in MEASURES)),
-        found.rows(),
-        "PSNR in dB over the voxels that are to be made, of a range of 2; means over subjects. Gains are paired by "
-        "subject, with the 95 % interval of a bootstrap over subjects",
+    title = f"{type(model.task).__name__}: {counted(len(found.subjects), 'scan')} of {subjects}"
+    for where, measures in TABLES.items():
+        show(f"{title}, {where}", HEADER, found.rows(measures))
+    console.print(
+        "PSNR in dB, of a range of 2; means over subjects. Gains are paired by subject, with the 95 % interval of a "
+        "bootstrap over subjects. The head is found by its brightness in the true scan."
     )
     settings = {"steps": options.steps, "sampler": options.sampler, "seed": options.seed}
     write_json(options.json, {"task": type(model.task).__name__, **settings, **found.to_dict()})

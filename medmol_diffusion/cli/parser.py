@@ -78,6 +78,14 @@ def there(text: str) -> str:
     return text
 
 
+def there_or_part(text: str) -> str:
+    """A path that exists, or RUN:PART of a run that does."""
+    from medmol_diffusion.training.folder import run_and_part
+
+    there(text if Path(text).exists() else run_and_part(text)[0])
+    return text
+
+
 def model_there(text: str) -> str:
     """The name of a model that there is."""
     from medmol_diffusion.training.folder import find_model

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from medmol_diffusion.cli.inputs import holds_molecules
 from medmol_diffusion.cli.output import console, show, stage, write_json
-from medmol_diffusion.cli.parser import Verbs, add_reading, add_verb, at_least, there
+from medmol_diffusion.cli.parser import Verbs, add_reading, add_verb, at_least, there, there_or_part
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
@@ -26,9 +26,10 @@ def add(verbs: Verbs) -> None:
     sub.add_argument("path", type=there, metavar="PATH")
     sub.add_argument(
         "--reference",
-        type=there,
+        type=there_or_part,
         metavar="PATH",
-        help="real molecules (for novelty), or a folder of real scans (which scans need)",
+        help="real molecules (for novelty), or a folder of real scans (which scans need); of a run folder the scans of "
+        "its test part, of RUN:validation or RUN:train those",
     )
     sub.add_argument(
         "--protocol",
@@ -40,7 +41,10 @@ def add(verbs: Verbs) -> None:
         "--limit", type=at_least(1), help="how many, drawn at random, strain and PoseBusters look at (default 200)"
     )
     sub.add_argument(
-        "--training", type=there, metavar="FOLDER", help="of scans: those that the model was trained on, to find copies"
+        "--training",
+        type=there_or_part,
+        metavar="FOLDER",
+        help="of scans: those that the model was trained on, to find copies; of a run folder its training part",
     )
     sub.add_argument(
         "--extractor",
@@ -77,12 +81,13 @@ def _score_scans(path: Path, options: argparse.Namespace) -> None:
     from medmol_diffusion.mri.judge.extractor import HaarFeatures, ScriptedFeatures
     from medmol_diffusion.mri.judge.scans import Reading
     from medmol_diffusion.mri.judge.score_report import judge_scans
+    from medmol_diffusion.mri.part import folder_or_part
 
     extractor = HaarFeatures() if options.extractor is None else ScriptedFeatures(Path(options.extractor))
-    training = None if options.training is None else Path(options.training)
+    training = None if options.training is None else folder_or_part(options.training, "train")
     found = judge_scans(
         path,
-        Path(options.reference),
+        folder_or_part(options.reference, "test"),
         extractor,
         stage,
         training,

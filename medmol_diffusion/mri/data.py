@@ -17,6 +17,7 @@ from medmol_diffusion.mri.transforms import UPPER, Augmentation, Grid, flip_axes
 from medmol_diffusion.mri.volume import Volume
 from medmol_diffusion.mri.volume_module import VolumeModule
 from medmol_diffusion.mri.volume_set import Scans
+from medmol_diffusion.training.split_file import PARTS
 
 MARKED = 0.1
 """The share of a voxel that a mask must fill for it to be left out: an edge that is partly lesion is not healthy."""
@@ -125,6 +126,15 @@ class VolumeData(VolumeModule):
     def draw_split(self) -> SubjectSplit:
         """Which subjects are for what by the shares and split_seed; no scan is read."""
         return SubjectSplit.draw(self.subjects(), *self.shares, self.split_seed)
+
+    def parts(self) -> dict[str, dict[Path, str]]:
+        """train, validation and test: file -> whose it is. No scan is read: one that cannot be used is there too, and
+        counts where shares are drawn."""
+        partners = Partners.of(self.path, self.images, self.scan_name, self._table())
+        files = partners.complete(self.find())
+        subjects = [partners.subject_of(file) for file in files]
+        members = self._split(subjects).members(subjects)
+        return {part: {files[i]: subjects[i] for i in rows} for part, rows in zip(PARTS, members, strict=True)}
 
     def _table(self) -> Table | None:
         path = self.table or find_table(self.path)

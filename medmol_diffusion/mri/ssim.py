@@ -12,17 +12,22 @@ Moments = list[tuple[Tensor, Tensor, Tensor]]  # at each scale: scans, windowed 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli & Bovik 2003
 
 
-def ms_ssim(a: Tensor, b: Tensor, scales: int = 3, data_range: float = 2.0) -> Tensor:
+def ms_ssim(a: Tensor, b: Tensor, scales: int = 3, data_range: float = 2.0, within: Tensor | None = None) -> Tensor:
     """Multi-scale SSIM of pairs of scans a, b (N, X, Y, Z) -> (N,).
 
     Gaussian window of 7^3 voxels (sigma 1.5), K = (0.01, 0.03), halving by 2^3 means, the first `scales` weights of
     Wang et al. made to sum to 1, negative contrast terms set to 0. `max_scales` is how many a size allows.
 
+    Args:
+        within: bool (N, X, Y, Z): windows count whose middle lies there, at coarser scales by the share of it that
+            does; NaN where none does. All of them count without.
+
     Raises:
         InputError: the scans are too small for so many scales.
     """
     _check_scales(a, scales)
-    return _ms_ssim(_moments(a, scales), _moments(b, scales), scales, data_range)
+    shares = None if within is None else _shares(within, scales)
+    return _ms_ssim(_moments(a, scales), _moments(b, scales), scales, data_range, shares)
 
 
 def ssim_map(a: Tensor, b: Tensor, data_range: float = 2.0) -> Tensor:
@@ -97,7 +102,16 @@ def _moments(volumes: Tensor, scales: int) -> Moments:
     return moments
 
 
-def _ms_ssim(a: Moments, b: Moments, scales: int, data_range: float) -> Tensor:
+def _shares(within: Tensor, scales: int) -> list[Tensor]:
+    """At each scale: how much every window counts, (N, X - 6, Y - 6, Z - 6)."""
+    shares, x, edge = [], within.float(), WINDOW // 2
+    for scale in range(scales):
+        x = F.avg_pool3d(x[:, None], 2)[:, 0] if scale else x
+        shares.append(x[:, edge:-edge, edge:-edge, edge:-edge])
+    return shares
+
+
+def _ms_ssim(a: Moments, b: Moments, scales: int, data_range: float, shares: list[Tensor] | None = None) -> Tensor:
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     weights = np.array(SCALE_WEIGHTS[:scales]) / sum(SCALE_WEIGHTS[:scales])
     product = torch.ones(())
@@ -105,7 +119,11 @@ def _ms_ssim(a: Moments, b: Moments, scales: int, data_range: float) -> Tensor:
         term = (2 * (_window(x * y) - mean_x * mean_y) + c2) / (var_x + var_y + c2)
         if scale == scales - 1:
             term = term * (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-        product = product * term.mean((1, 2, 3)).clamp(min=0) ** weights[scale]
+        if shares is None:
+            mean = term.mean((1, 2, 3))
+        else:
+            mean = (shares[scale] * term).sum((1, 2, 3)) / shares[scale].sum((1, 2, 3))
+        product = product * mean.clamp(min=0) ** weights[scale]
     return product
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -47,16 +48,34 @@ def quantise(x: np.ndarray, levels: int = 256) -> np.ndarray:
     return from_bins(to_bins(x, levels), levels)
 
 
-def foreground_mask(data: np.ndarray) -> np.ndarray:
-    """The head, without the air round it: thresholded, the largest component, holes filled. bool (X, Y, Z)."""
+class Classes(NamedTuple):
+    """Two classes of values: what parts them, and their means."""
+
+    threshold: float
+    below: float
+    above: float
+
+
+def otsu(data: np.ndarray) -> Classes:
+    """The two classes whose variances are least together (Otsu 1979, eq. 18), by a histogram of 256 bins. Of values
+    that are all alike, all are below."""
+    low, high = float(data.min()), float(data.max())
+    if low == high:
+        return Classes(high, low, high)
     counts, edges = np.histogram(data, bins=256)
     centres = (edges[1:] + edges[:-1]) / 2
     below, sums = np.cumsum(counts)[:-1], np.cumsum(counts * centres)
     above = counts.sum() - below  # the first and the last bin are never empty, so neither is a class
-    air, tissue = sums[:-1] / below, (sums[-1] - sums[:-1]) / above
-    best = int(np.argmax(below * above * (air - tissue) ** 2))  # Otsu 1979, eq. 18
+    lower, upper = sums[:-1] / below, (sums[-1] - sums[:-1]) / above
+    best = int(np.argmax(below * above * (lower - upper) ** 2))
+    return Classes(float(edges[best + 1]), float(lower[best]), float(upper[best]))
+
+
+def foreground_mask(data: np.ndarray) -> np.ndarray:
+    """The head, without the air round it: thresholded, the largest component, holes filled. bool (X, Y, Z)."""
+    _, air, tissue = otsu(data)
     # A quarter of the way from air to tissue: half-way, as Otsu has it, dark skull and CSF would go to the air.
-    parts, _ = label(data > air[best] + (tissue[best] - air[best]) / 4)
+    parts, _ = label(data > air + (tissue - air) / 4)
     largest = parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1
     return binary_fill_holes(binary_closing(largest, iterations=2) | largest)
 

@@ -8,6 +8,7 @@ import yaml
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.pretrained import shipped
+from medmol_diffusion.training.split_file import PARTS
 
 CONFIG = "config.yaml"
 """What every folder of a model holds."""
@@ -83,3 +84,9 @@ def all_as_in_training(source: str | Path, path: str) -> dict[str, Any]:
     own = dict.fromkeys({"table", "split_file"} & config["init_args"].keys())  # those of other data
     config["init_args"] |= everything | own
     return config
+
+
+def run_and_part(text: str) -> tuple[str, str]:
+    """RUN:PART as its two; a path that says no part has "" in its place."""
+    run, colon, name = text.rpartition(":")
+    return (run, name) if colon and name in PARTS else (text, "")

@@ -4,7 +4,8 @@
     python -m tests.benchmarks.anomaly MODEL --data planted [HEADS] [--shapes MASKS] [--contrasts ...] [--volumes ...]
     python -m tests.benchmarks.anomaly MODEL --data scans HEADS --masks "*_lesions.nii.gz" [--learn DIR]
 
-HEADS: --folder DIR --scans GLOB [--brains GLOB] [--whites GLOB], files that belong together by subject and session.
+HEADS: --folder DIR --scans GLOB [--brains GLOB] [--whites GLOB] [--images NAME=GLOB], files that belong together by
+subject and session.
 
 phantoms: healthy heads to learn from, others to count false alarms on, and others with lesions of each kind. planted:
 every head of the test with one lesion of each contrast and volume, of real shapes (a folder of masks) or random blobs;
@@ -13,13 +14,14 @@ from the voxels well away from them. With --learn DIR all of that is learnt from
 the same globs, and --folder is tested whole: a study on which nothing was fitted. MODEL must not have been trained on
 the test heads: for real heads of one study, tests.benchmarks.anomaly_folds trains one for each fold.
 
-FOLDER gets figures.json (or --json), subjects.csv and sensitivity.svg: the share of lesions found at the threshold of
-the healthy scans, and the AUROC, by kind, or by contrast and by volume.
+What one method found is kept in FOLDER/methods as soon as it is there: killed and started again with the same
+arguments, it goes on at the next one. FOLDER gets figures.json (or --json), subjects.csv and sensitivity.svg: the share
+of lesions found at the threshold of the healthy scans, and the AUROC, by kind, or by contrast and by volume.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,10 +35,12 @@ from medmol_diffusion.mri import METHODS, VolumeDiffusion
 from medmol_diffusion.mri.anomaly import Setting
 from medmol_diffusion.mri.anomaly.evaluation import Evaluation, Evaluator, protocol_of, tables_of, write_subjects
 from medmol_diffusion.mri.anomaly.lesion_shape import LesionShape, read_shapes
+from medmol_diffusion.mri.part import trained_subjects
 from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.training.saved import load_model
 from tests.benchmarks.anomaly_curves import Curves, draw, rows, to_list
-from tests.benchmarks.anomaly_own import add_own, models_of, run_own
+from tests.benchmarks.anomaly_kept import one_by_one, with_baselines
+from tests.benchmarks.anomaly_own import add_own, models_of, own_setting, stamp
 from tests.benchmarks.anomaly_sets import Head, Sets, phantom_head, phantoms, planted, read_heads, shuffled, split
 
 
@@ -47,6 +51,13 @@ def add_heads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--brains", metavar="GLOB", help="masks or labels, above 0 where to look; else the whole head")
     parser.add_argument("--whites", metavar="GLOB", help="masks of white matter: where to plant")
     parser.add_argument("--masks", metavar="GLOB", help="lesions; a scan without is healthy")
+    parser.add_argument(
+        "--images",
+        nargs="*",
+        default=[],
+        metavar="NAME[=GLOB]",
+        help="other contrasts of the same heads, to translate; of phantoms their names; lesions are not planted there",
+    )
     parser.add_argument("--shapes", type=Path, metavar="FOLDER", help="masks whose components are planted; else blobs")
     parser.add_argument("--contrasts", type=float, nargs="+", default=[-0.6, -0.3, -0.15, 0.15, 0.3, 0.6])
     parser.add_argument("--volumes", type=float, nargs="+", default=[0.5, 2.0, 8.0], metavar="ML")
@@ -76,7 +87,16 @@ def shapes_of(options: argparse.Namespace) -> Sequence[LesionShape]:
 
 def heads_of(options: argparse.Namespace, only: Sequence[str] = (), folder: Path | None = None) -> list[Head]:
     """Those of --folder, or of another one with the same globs."""
-    return read_heads(folder or options.folder, options.scans, options.brains, options.whites, options.masks, only)
+    globs = (options.brains, options.whites, options.masks)
+    return read_heads(folder or options.folder, options.scans, *globs, only, images_of(options))
+
+
+def images_of(options: argparse.Namespace) -> dict[str, str]:
+    """Name -> glob of the other contrasts."""
+    pairs = [text.partition("=") for text in options.images]
+    if bare := [name for name, _, glob in pairs if not glob]:
+        raise InputError(f"--images {bare[0]}: of heads of a folder write NAME=GLOB, which files they are")
+    return {name: glob for name, _, glob in pairs}
 
 
 def learnt_from(options: argparse.Namespace) -> list[Head]:
@@ -117,6 +137,17 @@ def curves_of(options: argparse.Namespace, sets: Sets, overlap: float) -> Curves
     return Curves(groups, overlap, options.draws, options.seed)
 
 
+def evaluator_of(options: argparse.Namespace, setting: Setting, sets: Sets, trained: Iterable[str]) -> Evaluator:
+    how = {"draws": options.draws, "seed": options.seed, "trained": trained}
+    return Evaluator(setting, sets.healthy, sets.test, options.quantile, **how)
+
+
+def deciding(options: argparse.Namespace) -> dict[str, Any]:
+    """What decides the result of a method, besides its name and its model."""
+    apart = ("model", "output", "json", "methods", "own", "device")
+    return {name: value for name, value in vars(options).items() if name not in apart}
+
+
 def write(
     options: argparse.Namespace, found: Sequence[Evaluation], left_out: dict[str, str], by: Evaluator, curves: Curves
 ) -> None:
@@ -149,9 +180,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", choices=("phantoms", "planted", "scans"), required=True)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--contrast", default="FLAIR", help="of phantoms")
-    parser.add_argument(
-        "--images", nargs="*", default=[], metavar="CONTRAST", help="of the same phantoms, to translate"
-    )
     parser.add_argument("--heads", type=int, default=10, help="phantoms of each set")
     parser.add_argument("--lesions", type=int, default=2, help="of a phantom")
     parser.add_argument("--calibration", type=float, default=0.4, help="share of the people that is learnt from")
@@ -165,17 +193,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     own = models_of(options.own)
     setting = setting_of(options, load_model(options.model).to(options.device))
     sets = own_sets(options, setting.model)
-    by = Evaluator(setting, sets.healthy, sets.test, options.quantile, draws=options.draws, seed=options.seed)
+    by = evaluator_of(options, setting, sets, trained_subjects(options.model))
     curves = curves_of(options, sets, by.overlap)
-    found, left_out = by.run([name for name in options.methods or METHODS if name not in own], curves.seen)
 
-    def asked(model: VolumeDiffusion) -> Setting:
-        healthy = asked_covariates(options.own_covariate if model.covariates is not None else ())
-        return Setting(model, healthy, options.guidance, options.seed)
+    def run(name: str) -> Evaluation:
+        if name not in own:
+            return by.evaluate(name, seen=curves.seen)
+        trained = [*trained_subjects(options.model), *trained_subjects(own[name])]
+        other = evaluator_of(options, own_setting(setting, own[name], options.own_covariate), sets, trained)
+        return other.evaluate(name, seen=curves.seen)
 
-    found = [one for one in found if one.name not in own] + run_own(own, by, asked, options.device, curves.seen)
-    found.sort(key=lambda one: one.baseline)
-    left_out = {name: why for name, why in left_out.items() if name not in own}
+    def decides(name: str) -> dict[str, Any]:
+        return deciding(options) | stamp(options.model) | {"own": stamp(own[name]) if name in own else ""}
+
+    found, left_out = one_by_one(
+        with_baselines([*(options.methods or METHODS), *own]), options.output, decides, run, curves
+    )
     write(options, found, left_out, by, curves)
 
 

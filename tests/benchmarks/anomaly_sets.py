@@ -1,9 +1,10 @@
 """The scans of an anomaly benchmark: heads read from a folder or made, planted with lesions or as they are."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from scipy.ndimage import binary_dilation
@@ -30,24 +31,27 @@ Group = dict[str, str | float]
 
 @dataclass(frozen=True)
 class Head:
-    """A scan, whose it is, and what is known of it: masks of the brain, of white matter and of lesions."""
+    """A scan, whose it is, and what is known of it: masks of the brain, of white matter and of lesions, and other
+    contrasts."""
 
     subject: str
     scan: Volume
     brain: Volume
     white: Volume | None = None
     lesions: Volume | None = None
+    images: Mapping[str, Volume] = field(default_factory=dict)
 
     def case(self) -> Case:
         """As it is."""
-        return Case(self.scan, self.subject, self.lesions, self.brain)
+        return Case(self.scan, self.subject, self.lesions, self.brain, self.images)
 
     def healthy(self) -> Case:
         """To learn from: where it has lesions, and AROUND, nothing is looked at."""
-        if self.lesions is None or not (self.lesions.data > 0).any():
-            return Case(self.scan, self.subject, None, self.brain)
-        left_out = binary_dilation(self.lesions.data > 0, iterations=AROUND)
-        return Case(self.scan, self.subject, None, replace(self.brain, data=(self.brain.data > 0) & ~left_out))
+        brain = self.brain
+        if self.lesions is not None and (self.lesions.data > 0).any():
+            left_out = binary_dilation(self.lesions.data > 0, iterations=AROUND)
+            brain = replace(brain, data=(brain.data > 0) & ~left_out)
+        return Case(self.scan, self.subject, None, brain, self.images)
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,13 @@ class Sets:
 
 
 def read_heads(
-    folder: Path, scans: str, brains: str | None, whites: str | None, masks: str | None, only: Sequence[str] = ()
+    folder: Path,
+    scans: str,
+    brains: str | None,
+    whites: str | None,
+    masks: str | None,
+    only: Sequence[str] = (),
+    images: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Head]:
     """The heads of a folder; globs say which files are what, and what belongs together has one subject and session.
 
@@ -69,12 +79,13 @@ def read_heads(
 
     Args:
         only: the subjects; all when empty.
+        images: name -> glob of other contrasts.
     """
     table = Table.read(path) if (path := find_table(folder)) else None
     globs = {"brain": brains, "white": whites, "lesions": masks}
     partners = Partners.of(
         folder,
-        {name: glob for name, glob in globs.items() if glob},
+        {name: glob for name, glob in globs.items() if glob} | dict(images),
         lambda file: str(file.relative_to(folder)),
         table,
         option="heads",
@@ -85,9 +96,11 @@ def read_heads(
         if only and subject not in only:
             continue
         scan = Volume.read(file)
-        own = {name: _mask(Volume.read(path, constant=True), scan) for name, path in partners.of_scan(file).items()}
+        beside = partners.of_scan(file)
+        own = {name: _mask(Volume.read(path, constant=True), scan) for name, path in beside.items() if name in globs}
+        others = {name: Volume.read(path) for name, path in beside.items() if name in images}
         brain = own.get("brain") or replace(scan, data=foreground_mask(scan.data))
-        heads.append(Head(subject, scan, brain, own.get("white"), own.get("lesions")))
+        heads.append(Head(subject, scan, brain, own.get("white"), own.get("lesions"), others))
     if not heads:
         raise InputError(f"no scan of {folder} is of the subjects asked for")
     return heads
@@ -155,7 +168,7 @@ def planted(
             )
             name = {"source": f"{head.subject}_contrast{contrast:g}_{ml:g}ml"}
             scan = replace(made.scan, provenance=made.scan.provenance | name)
-            cases.append(Case(scan, head.subject, made.truth, head.brain))
+            cases.append(Case(scan, head.subject, made.truth, head.brain, head.images))
             groups.append({"contrast": contrast, "ml": ml})
     return Sets([head.healthy() for head in healthy], cases, groups)
 

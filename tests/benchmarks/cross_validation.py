@@ -26,7 +26,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import VolumeDiffusion
 from medmol_diffusion.mri.data import VolumeData
 from medmol_diffusion.mri.split import SubjectSplit
-from medmol_diffusion.mri.tasks.comparison import MEASURES, Comparison, compare
+from medmol_diffusion.mri.tasks.comparison import HEADER, MEASURES, TABLES, Comparison, compare
 from medmol_diffusion.training.fit import FitCLI, assemble, fit, quiet
 from medmol_diffusion.training.saved import load_model
 from medmol_diffusion.training.validation import open_data
@@ -104,8 +104,8 @@ class CrossValidation:
         return run
 
     def answer(self, run: Path, file: Path) -> Comparison:
-        """Of the fold's own subjects; read from ``file`` where it stands there already."""
-        if not file.is_file():
+        """Of the fold's own subjects; read from ``file`` where all measures stand there already."""
+        if not answered(file):
             model = load_model(str(run))
             if not isinstance(model, VolumeDiffusion):
                 raise InputError("the config's model is not one of scans")
@@ -115,6 +115,11 @@ class CrossValidation:
         content = json.loads(file.read_text())
         figures = {name: np.array(rows) for name, rows in content["scans"].items()}
         return Comparison(content["draws"], content["subjects"], figures)
+
+
+def answered(file: Path) -> bool:
+    """Whether a fold's figures stand there, of every measure there is."""
+    return file.is_file() and all(set(one) == set(MEASURES) for one in json.loads(file.read_text())["answers"].values())
 
 
 def write(file: Path, content: Any) -> None:
@@ -177,15 +182,15 @@ def main() -> None:
         found.append(experiment.answer(experiment.train(split, folder), folder / "comparison.json"))
         print(f"fold {k}: {', '.join(split.test)}", flush=True)
     together = pooled(found)
-    table = Table(
-        "answer",
-        *(measure.upper().replace("_", "-") for measure in MEASURES),
-        title=f"{options.folds} folds, {len(set(together.subjects))} subjects",
-        caption="means over subjects; gains are paired, with the 95 % interval of a bootstrap over subjects",
-    )
-    for row in together.rows():
-        table.add_row(*row)
-    Console(width=160).print(table)
+    for where, measures in TABLES.items():
+        table = Table(
+            *HEADER,
+            title=f"{options.folds} folds, {len(set(together.subjects))} subjects, {where}",
+            caption="means over subjects; gains are paired, with the 95 % interval of a bootstrap over subjects",
+        )
+        for row in together.rows(measures):
+            table.add_row(*row)
+        Console(width=160).print(table)
     if options.json:
         write(options.json, settings | together.to_dict())
 

@@ -1,6 +1,7 @@
 """Diffusion, VAE and GAN trained the same time on the same scans, and what the judge says of each.
 
-    python -m tests.benchmarks.families -o runs/families --minutes 60 --seeds 3 [--data FOLDER --shape 44 60 48]
+    python -m tests.benchmarks.families -o runs/families --minutes 60 --seeds 3 \
+        [--data FOLDER --table FILE --shape 44 60 48]
 
 Every run gets --minutes of training: of the processor, all threads together, so that what else the machine does takes
 nothing from one family; on a GPU of the wall clock. Validation and start are left out. All share the data module and
@@ -40,6 +41,7 @@ from medmol_diffusion.training.fit import fit
 from medmol_diffusion.training.folder import read_data_config
 from medmol_diffusion.training.saved import build, load_model
 from medmol_diffusion.training.validation import validate_model
+from tests.benchmarks.cross_validation import same_as_before
 
 STEPS = 50
 """Of the diffusion's sampler."""
@@ -108,7 +110,8 @@ def data_config(options: argparse.Namespace) -> dict[str, Any]:
     if options.data is None:
         phantoms = {"count": options.phantoms, "contrast": "T1w", **shared}
         return {"class_path": "medmol_diffusion.mri.PhantomData", "init_args": phantoms}
-    scans = {"path": str(options.data), "spacing": options.spacing, **shared}
+    table = None if options.table is None else str(options.table)
+    scans = {"path": str(options.data), "spacing": options.spacing, "table": table, **shared}
     return {"class_path": "medmol_diffusion.mri.VolumeData", "init_args": scans}
 
 
@@ -219,6 +222,7 @@ def main(say: Callable[[str], None] = print) -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="of training, for every run")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", type=Path, help="folder of scans (default: head phantoms)")
+    parser.add_argument("--table", type=Path, help="csv or tsv that says whose the scans are: the split is by person")
     parser.add_argument("--shape", type=int, nargs=3, default=[32, 40, 32], help="multiples of 4")
     parser.add_argument("--spacing", type=float, help="mm to resample the scans to")
     parser.add_argument("--phantoms", type=int, default=240)
@@ -228,6 +232,7 @@ def main(say: Callable[[str], None] = print) -> None:
     parser.add_argument("--families", nargs="+", choices=CURVES, default=list(CURVES))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    same_as_before(options.out / "settings.json", {"data": data_config(options)})
     os.environ.setdefault("TQDM_DISABLE", "1")
     real = real_scans(options)
     chosen = [family for family in families(options.spacing or 1.0) if family.name in options.families]

@@ -9,7 +9,7 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from medmol_diffusion.cli import parser
-from medmol_diffusion.cli.parser import model_there, there
+from medmol_diffusion.cli.parser import model_there, there, there_or_part
 from medmol_diffusion.training.fit import FitCLI, assemble, quiet
 from tests.docs.pages import CONFIGS, PAGES, ROOT, Command, commands, commented, inline
 
@@ -36,7 +36,7 @@ def verbs() -> dict[str, argparse.ArgumentParser]:
     (choices,) = (action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     for sub in choices.values():
         for action in sub._actions:
-            if action.type in (there, model_there):
+            if action.type in (there, there_or_part, model_there):
                 action.type = str
     return dict(choices)
 

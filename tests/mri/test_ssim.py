@@ -34,6 +34,16 @@ def test_ms_ssim_is_one_for_equals_and_agrees_with_scipy(scales: int) -> None:
     torch.testing.assert_close(ssim.ms_ssim(x, x, scales), torch.ones(2))
     expected = [by_scipy(a.double().numpy(), b.double().numpy(), scales) for a, b in zip(x, y, strict=True)]
     np.testing.assert_allclose(ssim.ms_ssim(x, y, scales, data_range=1.0).numpy(), expected, rtol=1e-4)
+    every = torch.ones(x.shape, dtype=torch.bool)
+    torch.testing.assert_close(ssim.ms_ssim(x, y, scales, within=every), ssim.ms_ssim(x, y, scales))
+    half = every & (
+        torch.arange(36) < 18
+    )  # whose windows see three voxels more at every scale, which halving rounds up
+    near, other = y.clone(), y.clone()
+    other[..., 20 + 3 * 2 ** (scales - 1) :] = 0.0
+    near[..., :12] = 0.0
+    assert torch.equal(*(ssim.ms_ssim(x, one, scales, within=half) for one in (y, other)))
+    assert (ssim.ms_ssim(x, near, scales, within=half) < ssim.ms_ssim(x, y, scales, within=half)).all()
     far = (x + 0.6 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
     assert (ssim.ms_ssim(x, far, scales) < ssim.ms_ssim(x, y, scales)).all()
 

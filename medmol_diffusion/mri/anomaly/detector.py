@@ -1,6 +1,6 @@
 """AnomalyDetector: a model and a method, for scans of any size and orientation."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,7 +47,7 @@ class Detection:
         inside: bool, the voxels that are looked at.
         score: of the whole scan.
         percentile: share of the healthy scans with a lower score, in percent; None before ``fit``.
-        threshold: of the map, from the healthy scans; None before ``fit``.
+        threshold: of the map, from the healthy scans, and then None before ``fit``; or of the map's own.
     """
 
     scan: Volume
@@ -115,12 +115,26 @@ class AnomalyDetector:
                 f"a {type(autoencoder).__name__} is no autoencoder: train one by configs/mri/autoencoder.yaml"
             )
         self.setting = Setting(model, healthy or {}, guidance, seed, autoencoder)
+        self.quantile = 0.99
         self.threshold: float | None = None
         self.healthy_scores: np.ndarray | None = None
 
     @property
     def model(self) -> VolumeDiffusion:
         return self.setting.model
+
+    @property
+    def sources(self) -> list[str]:
+        """The other contrasts that the model reads."""
+        return self.model.task.sources if isinstance(self.model.task, Translation) else []
+
+    def check_images(self, names: Iterable[str]) -> None:
+        """Raises InputError for the name of an image that the model does not read."""
+        if unknown := [name for name in names if name not in self.sources]:
+            reads = f"reads {', '.join(self.sources)}" if self.sources else "reads no other contrast"
+            raise InputError(
+                f"an image of the name {unknown[0]} is given, and the model {reads}: give it what it reads"
+            )
 
     def detect(self, scan: Scan, brain: Volume | None = None, images: Images | None = None) -> Detection:
         """Anomaly map and score of a scan of any size and orientation.
@@ -153,9 +167,11 @@ class AnomalyDetector:
             replace(on_grid, data=data).resample(like=volume, order=order, value=value)
             for data, order, value in ((found, 1, 0.0), (healthy, 1, prepared.window[0]), (inside, 0, 0.0))
         ]
+        calibrate, looked_at = method.calibrate, own[2].data > 0.5
+        threshold = calibrate.rule(own[0].data[looked_at], self.quantile) if calibrate.own else self.threshold
         score = float(answer.scores[0])
         percentile = None if self.healthy_scores is None else float((self.healthy_scores < score).mean() * 100)
-        return Detection(volume, own[0], own[1], own[2].data > 0.5, score, percentile, self.threshold)
+        return Detection(volume, own[0], own[1], looked_at, score, percentile, threshold)
 
     def fit(
         self,
@@ -166,7 +182,7 @@ class AnomalyDetector:
         subjects: Sequence[str] | None = None,
     ) -> Self:
         """Learn from healthy scans: what the method's stages have to know, the threshold (a quantile of the maps'
-        voxels), and the scores that percentiles are of.
+        voxels, unless the method's ``calibrate`` is another), and the scores that percentiles are of.
 
         A method that learns knows the scans that it has learnt from, and its maps of them are fainter than those of
         others. Its threshold and scores are therefore taken in FOLDS turns, from the maps of the subjects that it has
@@ -202,7 +218,8 @@ class AnomalyDetector:
                 scores[row] = found.score
         if self.method.learns:
             self.method = self._fitted(self.method, exams)
-        self.threshold = float(np.quantile(np.concatenate(voxels), quantile))
+        self.quantile, calibrate = quantile, self.method.calibrate
+        self.threshold = None if calibrate.own else calibrate.rule(np.concatenate(voxels), quantile)
         self.healthy_scores = scores
         return self
 
@@ -259,7 +276,7 @@ class AnomalyDetector:
             other: torch.from_numpy(self.model.grid.beside(image, prepared))[None, None]
             for other, image in (images or {}).items()
         }
-        self._check_names(beside)
+        self.check_images(beside)
         batch = VolumeBatch(values, counted, torch.zeros(1, dtype=torch.int64), [name], images=beside)
         batch = batch.to(self.model.device)
         if brain is None:
@@ -270,24 +287,13 @@ class AnomalyDetector:
                 raise InputError(f"the brain mask of {name} marks no voxel of the model's grid: check its affine")
         return volume, prepared, Exam(batch, torch.from_numpy(inside)[None, None].to(self.model.device))
 
-    @property
-    def _sources(self) -> list[str]:
-        return self.model.task.sources if isinstance(self.model.task, Translation) else []
-
-    def _check_names(self, images: Mapping[str, object]) -> None:
-        if unknown := [name for name in images if name not in self._sources]:
-            reads = f"reads {', '.join(self._sources)}" if self._sources else "reads no other contrast"
-            raise InputError(
-                f"an image of the name {unknown[0]} is given, and the model {reads}: give it what it reads"
-            )
-
     @contextmanager
     def _served(self, exam: Exam) -> Iterator[None]:
         """What a stage raises, as Unserved."""
         try:
             yield
         except InputError as error:
-            missing = [name for name in self._sources if name not in exam.batch.images]
+            missing = [name for name in self.sources if name not in exam.batch.images]
             said = (
                 f"the model reads {', '.join(missing)} of the same head: give it (--also, images)" if missing else error
             )

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.mri.anomaly.calibrate import QUANTILE, Calibrate
 from medmol_diffusion.mri.anomaly.exam import Exam
-from medmol_diffusion.mri.anomaly.method import Answer, Learner, Method, Score, harmonic_mean
+from medmol_diffusion.mri.anomaly.method import Answer, Learner, Method, Postprocess, Score, harmonic_mean
 from medmol_diffusion.mri.anomaly.score import TOP_SHARE
 from medmol_diffusion.mri.anomaly.setting import Setting
 
@@ -41,6 +42,7 @@ class Ensemble:
         members: the methods.
         join: "mean", "harmonic" or "z".
         score: of the scan, from the joined map or from the model itself.
+        calibrate: what the threshold of a joined map is.
         spreads: [M] sigma_m, once fitted.
 
     Raises:
@@ -51,12 +53,17 @@ class Ensemble:
     join: str = "z"
     score: Score = TOP_SHARE
     spreads: tuple[float, ...] | None = None
+    calibrate: Calibrate = QUANTILE
 
     def __post_init__(self) -> None:
         if not self.members:
             raise InputError("an ensemble needs at least one member")
         if self.join not in JOINS:
             raise InputError(f"unknown join '{self.join}' of an ensemble: choose one of {', '.join(JOINS)}")
+
+    def with_postprocess(self, postprocess: Postprocess) -> Self:
+        """The ensemble whose members have another one."""
+        return replace(self, members=tuple(member.with_postprocess(postprocess) for member in self.members))
 
     @property
     def learns(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from medmol_diffusion.mri.anomaly.calibrate import QUANTILE, Calibrate
 from medmol_diffusion.mri.anomaly.exam import Exam
 from medmol_diffusion.mri.anomaly.postprocess import CLEANED
 from medmol_diffusion.mri.anomaly.residual import l1
@@ -66,7 +67,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Method:
-    """restore -> residual -> postprocess -> score.
+    """restore -> residual -> postprocess -> calibrate -> score.
 
     A stage is a function of the signatures above, or an object that can be called so; one that has to see healthy scans
     first has ``fitted`` (Learner), or as a residual ``compared`` (Comparing).
@@ -76,12 +77,18 @@ class Method:
         residual: both -> the map.
         postprocess: of the map.
         score: of the scan, from the map or from the model itself.
+        calibrate: what the threshold of a map is.
     """
 
     restore: Restore
     residual: Residual = l1
     postprocess: Postprocess = CLEANED
     score: Score = TOP_SHARE
+    calibrate: Calibrate = QUANTILE
+
+    def with_postprocess(self, postprocess: Postprocess) -> Self:
+        """The method with another one."""
+        return replace(self, postprocess=postprocess)
 
     @property
     def learns(self) -> bool:

@@ -64,6 +64,16 @@ CLEANED = Cleaned()
 """What methods do unless they say otherwise."""
 PUBLISHED = Cleaned(median=5, smallest=8)
 """As in the papers, on grids of 1 mm."""
+UNCLEANED = Cleaned(median=1, rim=0.0)
+"""The map as it is, of what is looked at."""
+POSTPROCESSES = {"plain": UNCLEANED, "cleaned": CLEANED, "published": PUBLISHED}
+
+
+def postprocess_named(name: str) -> Cleaned:
+    """Raises InputError for a name that is not there."""
+    if name not in POSTPROCESSES:
+        raise InputError(f"unknown postprocess '{name}': choose one of {', '.join(POSTPROCESSES)}")
+    return POSTPROCESSES[name]
 
 
 def without_small(anomaly: np.ndarray, smallest: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.judging.kept import NOTHING, Kept
 from medmol_diffusion.judging.table import Stage, silent
 from medmol_diffusion.mri.formats.files import find_scans, read_scans
+from medmol_diffusion.mri.part import Part
 from medmol_diffusion.mri.transforms import Grid, Prepared
 from medmol_diffusion.mri.volume import Volume
 
@@ -87,11 +88,12 @@ class ScanFolder:
 
     @classmethod
     def survey(
-        cls, path: Path, reading: Reading = EVERYTHING, stage: Stage = silent, cache: Path | None = None
+        cls, source: Path | Part, reading: Reading = EVERYTHING, stage: Stage = silent, cache: Path | None = None
     ) -> "ScanFolder":
         """Read every file once for its extent; those that cannot be used are named in a warning and left out.
 
         Args:
+            source: a folder, or the part of one, whose files are not looked for by the reading's pattern.
             reading: how they are found and read.
             stage: makes the bar.
             cache: a folder to keep what is measured of each scan.
@@ -99,16 +101,18 @@ class ScanFolder:
         Raises:
             InputError: no such folder, or nothing in it can be used.
         """
-        files = find_scans(path, reading.pattern)
+        path, files = (
+            (source.path, source.files) if isinstance(source, Part) else (source, find_scans(source, reading.pattern))
+        )
         known = {file: before for file in files if (before := reading.kept(file, cache).plain("extent")) is not None}
-        with stage(f"extents of {Path(path).name}", len(files)) as reach:
+        with stage(f"extents of {path.name}", len(files)) as reach:
             for file, volume in reading.read([file for file in files if file not in known], fewest=not known):
                 turned = volume.reorient()
                 known[file] = [list(turned.shape), list(map(float, turned.spacing))]
                 reading.kept(file, cache).keep_plain("extent", known[file])
                 reach(len(known))
         extents = [Extent(file, tuple(known[file][0]), tuple(known[file][1])) for file in files if file in known]
-        return cls(Path(path), tuple(extents), reading, cache)
+        return cls(path, tuple(extents), reading, cache)
 
     def __len__(self) -> int:
         return len(self.extents)

@@ -24,6 +24,7 @@ from medmol_diffusion.mri.judge.measures import (
 )
 from medmol_diffusion.mri.judge.memorisation import COPY, Nearest, nearest
 from medmol_diffusion.mri.judge.scans import EVERYTHING, JudgedGrid, Reading, ScanFolder, judged_grid
+from medmol_diffusion.mri.part import Part
 from medmol_diffusion.plural import counted
 
 NEAREST = 5
@@ -68,10 +69,10 @@ class Judgement:
 
 def judge_scans(
     path: Path,
-    reference: Path,
+    reference: Path | Part,
     extractor: Extractor,
     stage: Stage,
-    training: Path | None = None,
+    training: Path | Part | None = None,
     full: bool = False,
     reading: Reading = EVERYTHING,
     seed: int = 0,
@@ -80,7 +81,7 @@ def judge_scans(
     """Judge a folder of generated scans.
 
     Args:
-        reference: the folder of real scans. training: the folder of those that the model was trained on.
+        reference: the folder of real scans, or a run's part. training: of those that the model was trained on.
         reading: how the scans are found and read; its pattern is for `reference` and `training`.
         stage: makes the bar of what takes long.
         full: intensities, volumes and spectra too.
@@ -94,9 +95,7 @@ def judge_scans(
     real = ScanFolder.survey(reference, reading, stage, cache)
     trained = None
     if training is not None:
-        trained = (
-            real if training.resolve() == reference.resolve() else ScanFolder.survey(training, reading, stage, cache)
-        )
+        trained = real if _same(training, reference) else ScanFolder.survey(training, reading, stage, cache)
     judged = judged_grid(real, generated, *([] if trained is None else [trained]))
     with stage("generated scans", len(generated)) as reach:
         ours = measure(generated, judged, extractor, full, seed, reach)
@@ -123,6 +122,12 @@ def judge_scans(
     files = [extent.file for extent in generated.extents], [extent.file for extent in trained.extents]
     closest = [(files[0][i], files[1][copied.place[i]]) for i in copied.order()[:NEAREST]]
     return Judgement(ours, theirs, judged, reading, tables, closest)
+
+
+def _same(one: Path | Part, other: Path | Part) -> bool:
+    if isinstance(one, Part) or isinstance(other, Part):
+        return one == other
+    return one.resolve() == other.resolve()
 
 
 def _equal(figures: list[Figure]) -> tuple[str, ...]:

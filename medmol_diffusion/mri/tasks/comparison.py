@@ -1,7 +1,7 @@
 """The answers of a model of a task held against the truth, beside those of its baselines."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from medmol_diffusion.judging.cells import interval, number
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.generation import Generator
 from medmol_diffusion.mri.ssim import WINDOW, max_scales, ms_ssim
+from medmol_diffusion.mri.transforms import foreground_mask
 from medmol_diffusion.training.validation import chosen
 
 if TYPE_CHECKING:
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 
     from medmol_diffusion.mri.model import VolumeDiffusion
 
-MEASURES = ("psnr", "ssim", "ms_ssim")
-FORMS = {"psnr": ".2f", "ssim": ".4f", "ms_ssim": ".4f"}
+WHOLE, HEAD = ("psnr", "ssim", "ms_ssim"), ("head_psnr", "head_ssim", "head_ms_ssim")
+MEASURES = (*WHOLE, *HEAD)
+"""Of all voxels that are to be made, air too, and of those of the head alone."""
+FORMS = {name: ".2f" if name.endswith("psnr") else ".4f" for name in MEASURES}
+HEADER = ("answer", "PSNR", "SSIM", "MS-SSIM")
+TABLES = {"all voxels that are to be made": WHOLE, "inside the head alone": HEAD}
 
 
 @dataclass
@@ -52,29 +57,31 @@ class Comparison:
         return [name for name in self.figures if not name.startswith("model")]
 
     def by_subject(self, name: str) -> np.ndarray:
-        """(subjects, len(MEASURES)) means over the scans of each."""
+        """(subjects, len(MEASURES)) means over the scans of each, of those where a measure has room."""
         groups = np.array(self.subjects)
-        return np.stack([self.figures[name][groups == subject].mean(0) for subject in dict.fromkeys(self.subjects)])
+        return np.stack([_mean(self.figures[name][groups == subject]) for subject in dict.fromkeys(self.subjects)])
 
     def gain(self, baseline: str) -> tuple[np.ndarray, np.ndarray]:
         """(len(MEASURES),) by how much ``ours`` is above a baseline, and its 95 % interval (2, len(MEASURES)): subjects
         are drawn with replacement, each with both answers."""
         difference = self.by_subject(self.ours) - self.by_subject(baseline)
-        means = Bootstrap(len(difference)).interval(lambda weights: weights @ difference / weights.sum())
-        return difference.mean(0), means
+        known = ~np.isnan(difference)
+        return _mean(difference), Bootstrap(len(difference)).ratio(np.where(known, difference, 0.0), known)
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """A table: every answer with its measures, then the gains with their intervals."""
+    def rows(self, measures: Sequence[str] = WHOLE) -> list[tuple[str, ...]]:
+        """A table, WHOLE or HEAD: every answer with its measures, then the gains with their intervals."""
+        places = [MEASURES.index(name) for name in measures]
         out = [
-            (name, *(number(v, FORMS[m]) for m, v in zip(MEASURES, self.by_subject(name).mean(0), strict=True)))
+            (name, *(number(means[place], FORMS[MEASURES[place]]) for place in places))
             for name in self.figures
+            for means in [_mean(self.by_subject(name))]
         ]
         for baseline in self.baselines:
-            mean, limits = self.gain(baseline)
-            cells = [
-                f"{number(v, '+' + FORMS[m])} ({interval(low, high, '+' + FORMS[m])})"
-                for m, v, low, high in zip(MEASURES, mean.tolist(), *limits.tolist(), strict=True)
-            ]
+            mean, (lows, highs) = self.gain(baseline)
+            cells = []
+            for place in places:
+                form = "+" + FORMS[MEASURES[place]]
+                cells.append(f"{number(mean[place], form)} ({interval(lows[place], highs[place], form)})")
             out.append((f"{self.ours} above {baseline}", *cells))
         return out
 
@@ -88,7 +95,7 @@ class Comparison:
                 for k, measure in enumerate(MEASURES)
             }
         answers = {
-            name: dict(zip(MEASURES, self.by_subject(name).mean(0).tolist(), strict=True)) for name in self.figures
+            name: dict(zip(MEASURES, _mean(self.by_subject(name)).tolist(), strict=True)) for name in self.figures
         }
         scans = {name: figures.tolist() for name, figures in self.figures.items()}
         return {"draws": self.draws, "answers": answers, "gain_over": gains, "subjects": self.subjects, "scans": scans}
@@ -108,7 +115,8 @@ def compare(
 ) -> Comparison:
     """Answer what the scans of one part of the data leave open, and measure the answers.
 
-    The figures are of the voxels that the task wants, padding aside. Draw j of a scan depends on (seed, j) and its
+    The figures are of the voxels that the task wants, padding aside, and of those of them that lie in the head
+    (transforms.foreground_mask of the true scan). Draw j of a scan depends on (seed, j) and its
     place in the data.
 
     Args:
@@ -144,8 +152,9 @@ def compare(
         )
         shown = {mean: answers.mean(0), one: answers[0]} if mean else {one: answers[0]}
         wanted = known.made(batch.mask).cpu()
+        heads = torch.stack([torch.from_numpy(foreground_mask(scan.numpy()))[None] for scan in batch.data[:, 0]])
         for name, answer in (shown | model.task.baselines(batch, images)).items():
-            found.setdefault(name, []).append(measured(answer, batch, wanted))
+            found.setdefault(name, []).append(measured(answer, batch, wanted, heads))
         done += len(batch)
         if progress is not None:
             progress(done)
@@ -153,28 +162,43 @@ def compare(
     return result
 
 
-def measured(answer: Tensor, batch: VolumeBatch, wanted: Tensor) -> np.ndarray:
-    r"""(B, len(MEASURES)) of answers [B, 1, X, Y, Z] to scans, both in [-1, 1].
-
-    PSNR is $10 \log_{10} (2^2 / \text{mean squared error})$ over the wanted voxels. SSIM (a Gaussian window of 7^3, in
-    one scale) and MS-SSIM (up to three) are of the box round them, and of what lies within reach of a window, where the
-    answer is the scan unless it is wanted. NaN where the box is too small for a window.
-    """
-    rows = []
+def measured(answer: Tensor, batch: VolumeBatch, wanted: Tensor, heads: Tensor) -> np.ndarray:
+    """(B, len(MEASURES)) of answers [B, 1, X, Y, Z] to scans, both in [-1, 1]: of the ``wanted`` voxels, and of those
+    of them that lie in ``heads``, both bool of that shape."""
     answer = torch.where(wanted, answer, batch.data)
-    for a, b, inside, own in zip(answer[:, 0], batch.data[:, 0], wanted[:, 0], batch.mask[:, 0], strict=True):
-        error = (a - b)[inside].double().square().mean().item()
-        low, high = _ends(inside)
-        first, last = _ends(own)
-        box = tuple(
-            slice(max(i - WINDOW // 2, f), min(j + WINDOW // 2, g) + 1)
-            for i, j, f, g in zip(low, high, first, last, strict=True)
-        )
-        scales = max_scales(a[box].shape)
-        pair = a[box][None], b[box][None]
-        alike = [ms_ssim(*pair, scales=s).item() if s else math.nan for s in (min(scales, 1), scales)]
-        rows.append([10 * math.log10(4 / error) if error else math.inf, *alike])
-    return np.array(rows)
+    scans = zip(*(one[:, 0] for one in (answer, batch.data, wanted, heads, batch.mask)), strict=True)
+    return np.array(
+        [[*_alike(a, b, made, own), *_alike(a, b, made & head, own, within=True)] for a, b, made, head, own in scans]
+    )
+
+
+def _alike(a: Tensor, b: Tensor, inside: Tensor, own: Tensor, within: bool = False) -> list[float]:
+    r"""PSNR, SSIM and MS-SSIM of an answer a to a scan b [X, Y, Z] over the voxels ``inside``.
+
+    PSNR is $10 \log_{10} (2^2 / \text{mean squared error})$. SSIM (a Gaussian window of 7^3, in one scale) and MS-SSIM
+    (up to three) are of the box round the voxels, and of what lies within reach of a window; ``within``: of the windows
+    whose middle is inside. NaN without voxels, or where the box is too small for a window.
+    """
+    if not inside.any():
+        return [math.nan] * 3
+    error = (a - b)[inside].double().square().mean().item()
+    low, high = _ends(inside)
+    first, last = _ends(own)
+    box = tuple(
+        slice(max(i - WINDOW // 2, f), min(j + WINDOW // 2, g) + 1)
+        for i, j, f, g in zip(low, high, first, last, strict=True)
+    )
+    scales = max_scales(a[box].shape)
+    pair, voxels = (a[box][None], b[box][None]), inside[box][None] if within else None
+    alike = [ms_ssim(*pair, scales=s, within=voxels).item() if s else math.nan for s in (min(scales, 1), scales)]
+    return [10 * math.log10(4 / error) if error else math.inf, *alike]
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """(K,) of rows (n, K), of what is not NaN; NaN where all is."""
+    known = ~np.isnan(values)
+    sums, counts = np.where(known, values, 0.0).sum(0), known.sum(0)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def _ends(mask: Tensor) -> tuple[list[int], list[int]]:

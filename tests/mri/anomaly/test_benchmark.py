@@ -1,22 +1,30 @@
 """tests/benchmarks/anomaly*.py: what methods learn from has no lesion, no fold sees its own, and curves count right."""
 
+import csv
+import json
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
 
 from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import Volume
-from medmol_diffusion.mri.anomaly import Detection
-from medmol_diffusion.mri.anomaly.evaluation import Case
+from medmol_diffusion.mri.anomaly import Detection, Unserved
+from medmol_diffusion.mri.anomaly.evaluation import Case, Evaluation, Evaluator
 from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.mri.transforms import Grid
-from tests.benchmarks.anomaly import own_sets
+from medmol_diffusion.training.saved import build
+from tests.benchmarks.anomaly import main, own_sets
 from tests.benchmarks.anomaly_curves import Curves, draw
 from tests.benchmarks.anomaly_folds import with_validation
+from tests.benchmarks.anomaly_own import own_config
 from tests.benchmarks.anomaly_sets import Head, phantom_head, phantoms, planted, read_heads, shuffled, split
 from tests.benchmarks.cross_validation import folds
 
@@ -72,7 +80,14 @@ def test_another_folder_is_learnt_from_by_its_validation_part_and_the_first_is_t
             head(name).lesions.write(tmp_path / folder / f"{name}_lesions.nii.gz", np.uint8)  # type: ignore[union-attr]
     split_file = tmp_path / "split.json"
     SubjectSplit(["sub-1"], ["sub-2", "sub-3"], []).write(split_file)
-    given = {"data": "scans", "whites": None, "brains": None, "scans": "*_FLAIR.nii.gz", "masks": "*_lesions.nii.gz"}
+    given = {
+        "data": "scans",
+        "whites": None,
+        "brains": None,
+        "scans": "*_FLAIR.nii.gz",
+        "masks": "*_lesions.nii.gz",
+        "images": [],
+    }
     options = Namespace(**given, folder=tmp_path / "new", learn=tmp_path / "old", learn_split=str(split_file))
     sets = own_sets(options, SimpleNamespace(grid=GRID))  # type: ignore[arg-type]
     assert [case.subject for case in sets.healthy] == ["sub-2", "sub-3"]
@@ -82,6 +97,81 @@ def test_another_folder_is_learnt_from_by_its_validation_part_and_the_first_is_t
     SubjectSplit(["sub-1"], [], []).write(split_file)
     with pytest.raises(InputError, match="has nobody for validation"):
         own_sets(options, SimpleNamespace(grid=GRID))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained: one of scans alone, one that makes them of T1w, and an autoencoder."""
+    folder = tmp_path_factory.mktemp("models")
+    shape = {"shape": list(GRID.shape), "spacing": GRID.spacing}
+    for name, channels, task in (("free", 16, None), ("translation", 24, {"source": "T1w"})):
+        network = {"channels_in": channels, "channels_out": 16, "channels": [8], "blocks": 1}
+        parts = {
+            "task": task and {"class_path": "medmol_diffusion.mri.Translation", "init_args": task},
+            "first_stage": {"class_path": "medmol_diffusion.mri.HaarStage", "init_args": {"levels": 1}},
+            "network": {"class_path": "medmol_diffusion.mri.UNet3D", "init_args": network},
+        }
+        save(folder / name, "VolumeDiffusion", shape | parts)
+    save(folder / "autoencoder", "Autoencoder", shape | {"channels": [8, 8], "blocks": 1})
+    return folder
+
+
+def save(folder: Path, kind: str, arguments: dict[str, Any]) -> None:
+    config = {"class_path": f"medmol_diffusion.mri.{kind}", "init_args": arguments}
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": {"model": config}}))
+    torch.manual_seed(0)
+    save_file(build(config).state_dict(), folder / "model.safetensors")
+
+
+def test_methods_with_models_of_their_own_stand_beside_the_others_and_none_is_run_twice(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ["--own", f"translate={models / 'translation'}", f"autoencoder={models / 'autoencoder'}"]
+    how = ["--data", "phantoms", "--images", "T1w", "--heads", "1", "--draws", "5"]
+    how += ["--methods", "smoothing", "partial_simplex"]
+    command = [str(models / "free"), *how, *own, "-o", str(tmp_path)]
+    evaluate, ran = Evaluator.evaluate, []
+
+    def killed(self: Evaluator, method: str, **told: Any) -> Evaluation:
+        if len(ran) == 2 or method == "partial_simplex":
+            raise KeyboardInterrupt if len(ran) == 2 else Unserved("magic needs a wand")
+        ran.append(method)
+        return evaluate(self, method, **told)
+
+    monkeypatch.setattr(Evaluator, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        main(command)
+    assert ran == ["smoothing", "translate"]
+    monkeypatch.setattr(
+        Evaluator, "evaluate", lambda self, method, **told: ran.append(method) or evaluate(self, method, **told)
+    )
+    main(command)
+    assert ran == ["smoothing", "translate", "autoencoder", "intensity", "zscore", "pca"]
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert set(figures["methods"]) == set(ran[:4])
+    assert figures["tables"]["left_out"].keys() == {"partial_simplex", "zscore", "pca"}
+    assert {one["method"] for one in figures["sensitivity"]} == set(ran[:4])
+    with (tmp_path / "subjects.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 4 * 2
+
+
+def test_a_config_of_a_methods_own_is_trained_on_what_the_fold_is(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    data = {"class_path": "medmol_diffusion.mri.VolumeData", "init_args": {"path": "heads", "exclude": "*_lesions*"}}
+    grid = {"shape": [48, 60, 48], "spacing": 4.0}
+    content = {"data": data, "model": {"model": {"class_path": "a", "init_args": grid}}}
+    (run / "config.yaml").write_text(yaml.safe_dump(content))
+    made = own_config(Path("configs/mri/autoencoder.yaml"), run, tmp_path / "own.yaml", {"T1w": "*_T1w*"})
+    found = yaml.safe_load(made.read_text())
+    assert found["data"] == data
+    assert found["model"]["model"]["class_path"] == "medmol_diffusion.mri.Autoencoder"
+    assert found["model"]["model"]["init_args"].items() >= grid.items()
+    made = own_config(Path("configs/mri/translation.yaml"), run, tmp_path / "own.yaml", {"T1w": "*_T1w*"})
+    found = yaml.safe_load(made.read_text())["data"]["init_args"]
+    assert found["exclude"] == "*_lesions*"
+    assert found["images"] == {"T1w": "*_T1w*"}
 
 
 def test_phantoms_of_every_kind_stand_beside_healthy_ones_of_other_people() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -12,8 +13,14 @@ import yaml
 from safetensors.torch import save_file
 
 from medmol_diffusion.cli import main
+from medmol_diffusion.errors import InputError
 from medmol_diffusion.mri import METHODS, Volume
+from medmol_diffusion.mri.anomaly import Method
+from medmol_diffusion.mri.anomaly.evaluation import BASELINES, Evaluator
+from medmol_diffusion.mri.anomaly.postprocess import PUBLISHED
+from medmol_diffusion.mri.part import trained_subjects
 from medmol_diffusion.mri.phantom import head_phantom
+from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.training.saved import build
 
 SHAPE = [16, 20, 16]
@@ -113,6 +120,62 @@ def test_masks_evaluate_beside_the_baselines_on_other_subjects(models: Path, hea
     assert "sub-4" in page
 
 
+def test_maps_are_post_processed_as_asked_those_of_baselines_too(
+    models: Path, heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = []
+    for name in ("plain", "published"):
+        how = ["--method", "smoothing", "--postprocess", name, "-o", str(tmp_path / name)]
+        main(["detect", str(models / "free"), sick_and_well(heads)[0], *how])
+        maps.append(Volume.read(tmp_path / name / "sub-4_FLAIR_anomaly.nii.gz").data)
+    assert maps[1].max() < 0.8 * maps[0].max()
+    asked = {}
+
+    def run(self: Evaluator, methods: dict[str, Method], *_: object) -> None:
+        asked.update(methods)
+        raise InputError("enough")
+
+    monkeypatch.setattr(Evaluator, "run", run)
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "detect",
+                str(models / "free"),
+                *sick_and_well(heads),
+                *learnt(heads),
+                "--masks",
+                str(heads / "masks"),
+                *how,
+            ]
+        )
+    assert set(asked) == set(BASELINES)
+    assert {one.postprocess for one in asked.values()} == {PUBLISHED}
+
+
+def test_subjects_that_the_model_was_trained_on_are_not_tested(
+    models: Path, heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(models / "free", run)
+    SubjectSplit(["sub-4"], ["sub-5"], ["sub-6"]).write(tmp_path / "split.json")
+    settings = {
+        "path": str(heads / "test"),
+        "shape": SHAPE,
+        "suffix": "FLAIR",
+        "split_file": str(tmp_path / "split.json"),
+    }
+    content = yaml.safe_load((run / "config.yaml").read_text())
+    content["data"] = {"class_path": "medmol_diffusion.mri.VolumeData", "init_args": settings}
+    (run / "config.yaml").write_text(yaml.safe_dump(content))
+    how = [*learnt(heads), "--masks", str(heads / "masks"), "--method", "smoothing", "-o", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as end:
+        main(["detect", str(run), *sick_and_well(heads), *how])
+    assert end.value.code == 2
+    assert "sub-4 of those to be tested is among the subjects that" in " ".join(capsys.readouterr().err.split())
+    assert trained_subjects(run) == ("sub-4",)
+    assert trained_subjects(models / "free") == ()
+
+
 def test_all_methods_are_tried_and_those_left_out_say_why(models: Path, heads: Path, tmp_path: Path) -> None:
     scan, t1 = sick_and_well(heads)[0], str(heads / "test" / "sub-4_T1w.nii.gz")
     main(["detect", str(models / "free"), scan, "--method", "all", "-o", str(tmp_path / "free")])
@@ -141,7 +204,9 @@ def test_what_cannot_be_detected_ends_with_one_sentence(
         ("free", [scan, "--covariate", "age"], "write NAME=VALUE"),
         ("free", [scan, *healthy, "--quantile", "2"], "quantile = 2.0 must lie between 0 and 1"),
         ("free", [scan, "--also", "T1w", scan], "reads no other contrast"),
+        ("free", [scan, "--also", "T1w", scan, *healthy, *masks], "reads no other contrast"),
         ("free", [scan, "--also", "T1w", scan, scan], "--also T1w has 2 scans for 1"),
+        ("free", [scan, "--postprocess", "sharp"], "unknown postprocess 'sharp': choose one of plain, cleaned"),
         ("free", [scan, "--autoencoder", str(models / "free")], "a VolumeDiffusion is no autoencoder"),
         ("translation", [scan], "the model reads T1w of the same head"),
     ):

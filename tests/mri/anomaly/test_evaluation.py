@@ -15,6 +15,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.judging.bootstrap import Bootstrap
 from medmol_diffusion.mri import HaarStage, UNet3D, Volume, VolumeDiffusion
 from medmol_diffusion.mri.anomaly import METHODS, Detection, Exam, Method, Restored, Setting
+from medmol_diffusion.mri.anomaly.calibrate import OTSU
 from medmol_diffusion.mri.anomaly.evaluation import (
     Case,
     Evaluator,
@@ -228,6 +229,31 @@ def test_network_calls_are_counted_and_time_is_taken(setting: Setting) -> None:
         assert cost.seconds > 0
         assert cost.fit_seconds > 0
         assert cost.memory > 50 * 2**20  # torch alone is more
+
+
+def test_models_that_read_no_other_contrast_are_not_shown_those_of_the_cases(setting: Setting) -> None:
+    def beside(one: Case) -> Case:
+        return replace(one, images={"T1w": one.scan})
+
+    healthy, test = [case(0), case(1)], [case(2, lesion=True), case(3, lesion=True)]
+    plain, shown = (
+        Evaluator(setting, [how(one) for one in healthy], [how(one) for one in test], draws=5).evaluate("smoothing")
+        for how in (lambda one: one, beside)
+    )
+    assert shown.figures.estimates["auroc"].value == plain.figures.estimates["auroc"].value
+    assert shown.threshold == plain.threshold
+
+
+def test_a_threshold_of_each_maps_own_is_said_to_be_none_of_the_healthy(setting: Setting) -> None:
+    test = [case(3, lesion=True), case(4, lesion=True)]
+    evaluator = Evaluator(setting, [case(0), case(1)], test, draws=5)
+    own = evaluator.evaluate(Method(Smoothing(), calibrate=OTSU), "mine")
+    fixed = evaluator.evaluate("smoothing")
+    assert own.threshold is None
+    assert own.figures.estimates["auroc"].value == fixed.figures.estimates["auroc"].value
+    assert own.figures.estimates["dice"].value != fixed.figures.estimates["dice"].value
+    assert "mine: at a threshold of each map's own" in tables_of([own, fixed], {}, evaluator)[0].meaning
+    assert "map's own" not in tables_of([fixed], {}, evaluator)[0].meaning
 
 
 def test_baselines_are_always_there_and_what_cannot_be_served_says_why(setting: Setting, tmp_path: Path) -> None:

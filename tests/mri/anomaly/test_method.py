@@ -19,7 +19,7 @@ from medmol_diffusion.mri.anomaly.restore.one_shot import OneShot
 from medmol_diffusion.mri.anomaly.restore.partial import Partial
 from medmol_diffusion.mri.anomaly.score import TopShare
 
-OF_OTHER_MODELS = {"autoencoder", "counterfactual", "translate"}
+OF_OTHER_MODELS = {"autoencoder", "counterfactual", "counterfactual_otsu", "translate"}
 SHAPE = [8, 8, 8]
 
 

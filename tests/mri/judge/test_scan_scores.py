@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from scipy.ndimage import gaussian_filter
 
 from medmol_diffusion.cli import main
@@ -18,6 +19,7 @@ from medmol_diffusion.mri.judge.measures import diversity
 from medmol_diffusion.mri.judge.scans import Reading
 from medmol_diffusion.mri.judge.score_report import judge_scans
 from medmol_diffusion.mri.phantom import head_phantom
+from medmol_diffusion.mri.split import SubjectSplit
 from medmol_diffusion.mri.volume import Volume
 from tests.test_score_page import Tags
 
@@ -86,6 +88,29 @@ def test_a_planted_copy_of_a_training_scan_is_caught(heads: Path, tmp_path: Path
     assert all(link.startswith("data:image/png") for link in tags.links)
     assert page.count("generated: scan-") == 2 * (4 + 4)  # caption and alternative text: 4 shown, 4 nearest
     assert "scan-43.nii.gz" in page
+
+
+def test_a_run_folder_says_which_scans_it_was_trained_and_is_tested_on(
+    heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, everybody = tmp_path / "run", [f"scan-{seed}" for seed in range(40, 46)]
+    run.mkdir()
+    SubjectSplit(everybody[2:], [], everybody[:2]).write(tmp_path / "split.json")
+    settings = {"path": str(heads / "training"), "shape": [8, 8, 8], "split_file": str(tmp_path / "split.json")}
+    data = {"class_path": "medmol_diffusion.mri.VolumeData", "init_args": settings}
+    (run / "config.yaml").write_text(yaml.safe_dump({"data": data}))
+    file = tmp_path / "x.json"
+    main(["score", str(heads / "copied"), "--reference", str(run), "--training", str(run), "--json", str(file)])
+    found = json.loads(file.read_text())
+    assert found["distances"]["real"] == 2
+    assert found["memorisation"]["training"] == [f"{name}.nii.gz" for name in everybody[2:]]
+    main(["score", str(heads / "copied"), "--reference", f"{run}:train", "--json", str(file)])
+    assert json.loads(file.read_text())["distances"]["real"] == 4
+    for given, fault in ((f"{run}:validation", "has no scan in its validation part"), (f"{run}:all", "does not exist")):
+        with pytest.raises(SystemExit) as end:
+            main(["score", str(heads / "copied"), "--reference", given])
+        assert end.value.code == 2
+        assert fault in " ".join(capsys.readouterr().err.split())
 
 
 def test_training_scans_among_the_real_ones_are_not_taken_for_what_is_new(heads: Path) -> None:

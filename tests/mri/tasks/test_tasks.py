@@ -13,7 +13,7 @@ from medmol_diffusion.mri import HaarStage, Inpainting, SuperResolution, Transla
 from medmol_diffusion.mri.batch import VolumeBatch
 from medmol_diffusion.mri.generation import centred_box
 from medmol_diffusion.mri.known import box_round
-from medmol_diffusion.mri.tasks.comparison import compare
+from medmol_diffusion.mri.tasks.comparison import HEAD, MEASURES, WHOLE, Comparison, compare, measured
 from medmol_diffusion.mri.tasks.harmonic import harmonic_fill
 from medmol_diffusion.mri.tasks.task import Task
 from medmol_diffusion.mri.transforms import quantise
@@ -142,6 +142,27 @@ def test_the_guess_of_translation_is_the_conditional_mean_and_the_bound_its_entr
     assert psnr["linear map"] == pytest.approx(floor, abs=0.1)
     assert psnr["model, one draw"] == pytest.approx(floor - 10 * math.log10(2), abs=0.3)
     assert psnr["model, mean of 4 draws"] == pytest.approx(floor - 10 * math.log10(1.25), abs=0.2)
+
+
+def test_figures_of_the_head_do_not_count_the_air_round_it() -> None:
+    """An error of 0.2 in the head alone has 10 log10(voxels / voxels of the head) dB less there than in the whole, and
+    one in the air alone none; a region in the air has no figure of the head."""
+    data = torch.full((1, 1, 24, 24, 24), -1.0)
+    data[:, :, 5:19, 5:19, 5:19] = 0.4
+    mask = torch.ones_like(data, dtype=torch.bool)
+    batch, head = VolumeBatch(data, mask, torch.zeros(1), ["scan"]), data > 0
+    inner, outer = (measured(data + 0.2 * where, batch, mask, head)[0] for where in (head, ~head))
+    psnr, psnr_head = (list(MEASURES).index(name) for name in ("psnr", "head_psnr"))
+    assert inner[psnr_head] == pytest.approx(10 * math.log10(4 / 0.04), abs=1e-3)
+    assert inner[psnr] - inner[psnr_head] == pytest.approx(10 * math.log10(24**3 / 14**3), abs=1e-3)
+    assert math.isinf(outer[psnr_head])
+    assert np.isfinite(outer[: len(WHOLE)]).all()
+    assert inner[len(WHOLE) + 1] < inner[1]  # SSIM
+    air = measured(data + 0.2, batch, mask & (torch.arange(24) < 4), head)[0]
+    assert np.isnan(air[len(WHOLE) :]).all()
+    found = Comparison(1, ["a", "a", "b"], {"model": np.stack([inner, air, inner]), "plain": np.stack([air] * 3)})
+    np.testing.assert_allclose(found.by_subject("model")[0, psnr_head], inner[psnr_head])
+    assert found.rows(HEAD)[1][1:] == ("-", "-", "-")
 
 
 def test_the_linear_map_is_least_squares_of_several_sources() -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from medmol_diffusion.cli import main
 from medmol_diffusion.mri import Volume, VolumeDiffusion
 from medmol_diffusion.mri.phantom import head_phantom
+from medmol_diffusion.mri.tasks.comparison import HEAD, WHOLE
 from medmol_diffusion.training.saved import build, load_model
 
 SHAPE = [16, 20, 16]
@@ -117,7 +118,9 @@ def test_evaluate_shows_the_model_beside_its_baselines(
             assert gain["mean"] == pytest.approx(ours - found["answers"][name]["psnr"], abs=1e-6)
             assert gain["low"] <= gain["mean"] <= gain["high"]
             assert name.split()[0] in shown
-        assert "3 scans of 3 subjects" in shown
+        assert "3 scans of 3 subjects, all voxels that are to be made" in shown
+        assert "inside the head alone" in shown
+        assert found["answers"]["model, one draw"].keys() == {*WHOLE, *HEAD}
 
 
 def test_evaluate_finds_the_scans_beside_those_of_another_folder(

@@ -1,6 +1,6 @@
 """Case: a scan of an evaluation, whose it is, and what is known of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ class Case:
         subject: whose it is, bids.subject_of of its name for example: sets are kept apart by subject.
         lesions: the true mask on the scan's own grid, above 0 in lesions; None of a healthy scan.
         brain: where to look, above 0; the whole head when left out.
-        images: of a model of Translation, the other contrasts of the same head.
+        images: other contrasts of the same head; a model of Translation is shown those that it reads.
 
     Raises:
         InputError: the mask has another grid.
@@ -53,8 +53,9 @@ class Case:
         return bool(self.truth.any())
 
 
-def check_apart(healthy: Sequence[Case], test: Sequence[Case]) -> None:
-    """Raises InputError where a set is empty, a healthy scan has lesions, or a subject is in both sets."""
+def check_apart(healthy: Sequence[Case], test: Sequence[Case], trained: Iterable[str] = ()) -> None:
+    """Raises InputError where a set is empty, a healthy scan has lesions, a subject is in both sets, or one to be
+    tested is among those that the model was ``trained`` on."""
     if not healthy:
         raise InputError("an evaluation needs healthy scans, from which thresholds come: give some")
     if not test:
@@ -67,6 +68,13 @@ def check_apart(healthy: Sequence[Case], test: Sequence[Case]) -> None:
         raise InputError(
             f"{both[0]}{more} is among the healthy scans and among those to be tested: a threshold that has seen a "
             "subject flatters it, so keep each in one set"
+        )
+    seen = {one_name(subject) for subject in trained}
+    if both := sorted({case.subject for case in test if one_name(case.subject) in seen}):
+        more = f" and {len(both) - 1} others" if len(both) > 1 else ""
+        raise InputError(
+            f"{both[0]}{more} of those to be tested is among the subjects that the model was trained on: test on "
+            "others, or, if these are other people of the same name, export the model, which then names nobody"
         )
 
 

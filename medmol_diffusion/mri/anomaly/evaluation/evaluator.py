@@ -14,6 +14,7 @@ from medmol_diffusion.mri.anomaly.evaluation.subject import Measured
 from medmol_diffusion.mri.anomaly.method import Method
 from medmol_diffusion.mri.anomaly.registry import METHODS
 from medmol_diffusion.mri.anomaly.setting import Setting
+from medmol_diffusion.mri.volume import Volume
 
 BASELINES = ("intensity", "smoothing", "zscore", "pca", "autoencoder")
 """What every method has to beat; those that are in METHODS stand in every table."""
@@ -29,13 +30,13 @@ class Evaluation:
         name: of the method.
         figures: what it is worth.
         cost: what it takes.
-        threshold: of its map, from the healthy scans alone.
+        threshold: of its maps, from the healthy scans alone; None where each map has one of its own.
     """
 
     name: str
     figures: Figures
     cost: Cost
-    threshold: float
+    threshold: float | None
 
     @property
     def baseline(self) -> bool:
@@ -57,9 +58,11 @@ class Evaluator:
         quantile: of the healthy scans' voxels, which is the threshold.
         overlap: the share of a lesion that must be exceeded for it to be found.
         draws, seed: of the bootstrap over subjects; all methods have the same draws.
+        trained: the subjects that the model was trained on, as far as they are known (part.trained_subjects).
 
     Raises:
-        InputError: a set is empty, a subject is in both, or a healthy scan has a lesion.
+        InputError: a set is empty, a subject is in both, a healthy scan has a lesion, or the model was trained on a
+            subject of the test.
     """
 
     def __init__(
@@ -71,8 +74,9 @@ class Evaluator:
         overlap: float = OVERLAP,
         draws: int = 200,
         seed: int = 0,
+        trained: Iterable[str] = (),
     ) -> None:
-        check_apart(healthy, test)
+        check_apart(healthy, test, trained)
         self.setting, self.healthy, self.test = setting, list(healthy), list(test)
         self.quantile, self.overlap, self.draws, self.seed = quantile, overlap, draws, seed
 
@@ -100,20 +104,23 @@ class Evaluator:
             setting.model, method, setting.seed, setting.healthy, setting.guidance, setting.autoencoder
         )
         detector.name = name or detector.name
+
+        def read(case: Case) -> dict[str, Volume]:  # other models read other contrasts of the same cases
+            return {name: case.images[name] for name in detector.sources if name in case.images}
+
         began = perf_counter()
         detector.fit(
             [case.scan for case in self.healthy],
             self.quantile,
             [case.brain for case in self.healthy],
-            [case.images for case in self.healthy],
+            [read(case) for case in self.healthy],
             [case.subject for case in self.healthy],
         )
         fit_seconds = perf_counter() - began
-        assert detector.threshold is not None
         meter, measured = Meter(setting.model.network, setting.model.device), []
         for place, case in enumerate(self.test, start=1):
             with meter:
-                found = detector.detect(case.scan, case.brain, case.images)
+                found = detector.detect(case.scan, case.brain, read(case))
             measured.append(Measured.of(case, found, self.overlap))
             if seen is not None:
                 seen(detector.name, case, found)

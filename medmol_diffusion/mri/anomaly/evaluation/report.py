@@ -34,6 +34,8 @@ def tables_of(found: Sequence[Evaluation], left_out: Mapping[str, str], by: Eval
     """The figures of several methods: of voxels, means of subjects, lesions and scans, lesions by size, what they gain
     over the best baseline, and the methods that were left out."""
     share = found[0].figures.lesion_share if found else float("nan")
+    own = [one.name for one in found if one.threshold is None]
+    apart = f" {', '.join(own)}: at a threshold of each map's own, which no healthy scan has fixed." if own else ""
     alarms = sum(not case.sick for case in by.test)
     free = (
         f"False alarms are what is flagged of a scan without lesions, the mean of {alarms} that no threshold has seen."
@@ -44,7 +46,7 @@ def tables_of(found: Sequence[Evaluation], left_out: Mapping[str, str], by: Eval
         "voxels": f"Voxels inside the masks of all scans together. A map that knows nothing has an AUROC of 0.5 and an "
         f"AUPRC of {share:.4f}, the share of lesion. Dice is at the threshold that {100 * by.quantile:g} % of the "
         f"healthy scans' voxels stay below; the best possible Dice takes its threshold from the truth: a ceiling, no "
-        "result.",
+        f"result.{apart}",
         "subjects": "The same of each subject with lesions by itself, averaged.",
         "lesions": f"A lesion is found if more than {100 * by.overlap:g} % of it is above the threshold; a false piece "
         f"touches no lesion. {free} The AUROC of subjects tells sick from healthy by the score of the scan.",
