@@ -133,12 +133,13 @@ class Autoencoder(OneShot):
         return v[:, :, : shape[0], : shape[1], : shape[2]]
 
     def _tiled(self, function: Any, x: Tensor, tile: int | None, voxels: int) -> Tensor:
-        """``function`` of x, whose places are so many ``voxels`` wide, in cubes of ``tile`` voxels."""
+        """``function`` of x, whose places are so many ``voxels`` wide, in cubes of ``tile`` voxels; of x's type under
+        autocast too, for a likelihood has no number for a voxel in bf16."""
         if tile is None:
-            return function(x)
+            return function(x).to(x.dtype)
         latents = -(-tile // self.factor)
         unit = self.factor // voxels
-        return in_tiles(function, x, latents * unit, max(1, latents // 4) * unit)
+        return in_tiles(function, x, latents * unit, max(1, latents // 4) * unit).to(x.dtype)
 
     def make(self, noise: Tensor) -> Tensor:
         return self.decode(noise, self.grid.shape)

@@ -13,7 +13,7 @@ from medmol_diffusion.errors import InputError
 from medmol_diffusion.training.adversarial import AdversarialModel, Attempt
 from medmol_diffusion.training.ema import begin_at_raw_weights
 from medmol_diffusion.training.names import CRITIC_LOSS, LEARNING_RATE, TRAIN_LOSS, validation_metrics
-from medmol_diffusion.training.step import check_finite, path_of, rate_factor, step_seed
+from medmol_diffusion.training.step import check_finite, fused, path_of, rate_factor, step_seed
 
 
 class AdversarialTask(pl.LightningModule):
@@ -146,13 +146,12 @@ class AdversarialTask(pl.LightningModule):
             self.log(name, value, prog_bar=name == "val/total")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        fused = True if self.device.type == "cpu" else None  # three times as fast as the loop
         optimizers, schedulers = [], []
         parts = zip((self.model, self.critic), self.rates, (0, self.model.critic_start), strict=True)
         for part, rate, start in parts:
             if part is not None:
                 optimizer = torch.optim.AdamW(
-                    part.parameters(), lr=rate, betas=self.betas, weight_decay=self.weight_decay, fused=fused
+                    part.parameters(), lr=rate, betas=self.betas, weight_decay=self.weight_decay, fused=fused(self)
                 )
                 optimizers.append(optimizer)
                 schedulers.append(torch.optim.lr_scheduler.LambdaLR(optimizer, partial(self._factor, start)))

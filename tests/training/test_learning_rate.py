@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from medmol_diffusion.errors import InputError
@@ -14,6 +15,7 @@ from medmol_diffusion.training.module import DiffusionTask
 
 def rates(run: Path, steps: int, **settings: Any) -> list[float]:
     task = DiffusionTask(MoleculeDiffusion.from_pretrained(run), learning_rate=2.0, **settings)
+    task.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     parts: Any = task.configure_optimizers()
     optimizer, scheduler = parts["optimizer"], parts["lr_scheduler"]["scheduler"]
     found = []

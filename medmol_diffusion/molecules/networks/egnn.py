@@ -18,6 +18,7 @@ from medmol_diffusion.molecules.networks.embedding import (
     PairReadout,
     centred,
     pair_squared_distances,
+    plus_product,
     real_pairs,
     safe_sqrt,
     small,
@@ -56,11 +57,9 @@ class EGNNLayer(nn.Module):
         squared = pair_squared_distances(x)
         normed = self.norm(h)
         near = squared.log1p().unsqueeze(-1)
-        u = self.radial(pairs)  # added up in place: no sum but the last is needed again, and memory is what costs
-        u += self.receiver(normed).unsqueeze(2)
-        u += self.sender(normed).unsqueeze(1)
-        u += near.to(u.dtype) @ self.distance.to(u.dtype).unsqueeze(0)  # as a product: its gradient needs no pair array
-        u = F.silu(u)
+        u = self.receiver(normed).unsqueeze(2) + self.sender(normed).unsqueeze(1)
+        u = plus_product(u, pairs, self.radial.weight)
+        u = F.silu(plus_product(u, near, self.distance.unsqueeze(1)))
         m = F.silu(self.message(u))
         gate, shift = self.gate_and_shift(m).unbind(-1)
         gate = torch.sigmoid(gate) * (pair_mask / self.aggregation_norm).to(gate.dtype)
