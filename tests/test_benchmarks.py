@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 MODULES = sorted(file.stem for file in (Path(__file__).parent / "benchmarks").glob("*.py"))
-PARTS = {"anomaly_curves", "anomaly_own", "anomaly_sets", "monai_peer"}
+PARTS = {"anomaly_curves", "anomaly_kept", "anomaly_own", "anomaly_sets", "monai_peer"}
 """Of other benchmarks: they have no command."""
 
 

@@ -91,7 +91,7 @@ def test_the_snippet_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
     write_sdf(MoleculeDiffusion.from_pretrained("qm9-chno").sample(2, steps=2, sizes=[6, 7]), "molecules.sdf")
     code = _python("README.md")
     shorter = {
-        "100, steps=100": "4, steps=3",
+        "100, seed=0": "4, steps=3, seed=0",
         "draws=16": "draws=1",
         'method="flow"': 'method="flow", steps=2',
         "made[:4], ": "made[:4], steps=3, ",
