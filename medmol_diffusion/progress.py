@@ -49,8 +49,11 @@ class Bar(Progress):
     def stop(self) -> None:
         running, lasted = self.live.is_started, monotonic() - self.began
         self.live.stop()  # that of Progress adds an empty line to a file
-        # one that is not transient leaves its last state behind by itself
-        if running and self._unseen() and self.live.transient and lasted >= min(FIRST, INTERVAL):
+        if not running or not self._unseen():
+            return
+        if not self.live.transient:
+            self.console.print()  # ends the line of the last state, which it leaves behind by itself
+        elif lasted >= min(FIRST, INTERVAL):
             done = self.tasks[self.item].completed
             self.console.print(f"{self.title}: {done:.0f} of {self.total or '?'}, {lasted:.0f} s")
 

@@ -46,3 +46,11 @@ def test_a_disabled_bar_is_silent(capsys: pytest.CaptureFixture[str], monkeypatc
     with Bar("training", None, disable=True) as bar:
         bar.reach(4)
     assert capsys.readouterr().err == ""
+
+
+def test_a_bar_that_stays_ends_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar("training", 1) as bar:
+        bar.reach(1)
+    said = capsys.readouterr().err
+    assert said.endswith("\n")
+    assert "" not in said.splitlines()

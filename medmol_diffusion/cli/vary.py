@@ -25,6 +25,7 @@ from medmol_diffusion.cli.sampling import (
 )
 from medmol_diffusion.cli.scans import add_bids, read, sampling, write_answers
 from medmol_diffusion.errors import InputError
+from medmol_diffusion.plural import counted
 from medmol_diffusion.progress import Bar
 
 MOLECULES = {"objective": None, "minimise": False, "rounds": 5}
@@ -86,6 +87,13 @@ def vary_molecules(model: Any, options: argparse.Namespace) -> None:
     options.n = options.n or 4
     options.strength = 0.3 if options.strength is None else options.strength
     molecules = readable(Path(options.inputs[0]))
+    charged = sum(molecule.formal_charges is not None and molecule.formal_charges.any() for molecule in molecules)
+    if charged and not model.layout.formal_charges:
+        console.print(
+            f"[yellow]{charged} of {counted(len(molecules), 'molecule')} have formal charges, which the model does not "
+            "make: what comes out has none; take a model with formal_charges to keep them[/]",
+            highlight=False,
+        )
     settings: dict[str, Any] = {**recipe(options, model), **asked, "guide": guide(options, model)}
     if options.objective is None:
         molecules = [molecule for molecule in molecules for _ in range(options.n)]
