@@ -216,7 +216,10 @@ def export_model(
     with whole_file(out / CONFIG) as file:
         file.write_text(yaml.safe_dump(config, sort_keys=False))
     with whole_file(out / CARD) as file:
-        file.write_text(_card(model, folder, out, folder / CHECKPOINT if checkpoint is None else Path(checkpoint)))
+        if (folder / CARD).is_file():  # of a model that was exported before: its licence, its data, its figures
+            file.write_text((folder / CARD).read_text())
+        else:
+            file.write_text(_card(model, folder, out, folder / CHECKPOINT if checkpoint is None else Path(checkpoint)))
     return out
 
 
