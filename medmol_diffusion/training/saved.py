@@ -3,6 +3,7 @@ tensors."""
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,7 @@ def export_model(
         file.write_text(yaml.safe_dump(config, sort_keys=False))
     with whole_file(out / CARD) as file:
         if (folder / CARD).is_file():  # of a model that was exported before: its licence, its data, its figures
-            file.write_text((folder / CARD).read_text())
+            file.write_text(re.sub("(?m)^# .*$", lambda title: f"# {out.name}", (folder / CARD).read_text(), count=1))
         else:
             file.write_text(_card(model, folder, out, folder / CHECKPOINT if checkpoint is None else Path(checkpoint)))
     return out

@@ -25,7 +25,7 @@ def test_export_keeps_the_molecule_model(molecule_run: Path, tmp_path: Path) -> 
     assert "(MoleculeData)" in card
     assert 'MoleculeDiffusion.from_pretrained("out")' in card
     again = export_model(exported, tmp_path / "again")
-    assert (again / "card.md").read_text() == card  # its data, its licence and its figures go with it
+    assert (again / "card.md").read_text() == card.replace("# out", "# again", 1)  # its data, licence and figures
     samples = [
         MoleculeDiffusion.from_pretrained(folder).sample(3, steps=2, sizes=torch.full((3,), 4))
         for folder in (molecule_run, exported)
