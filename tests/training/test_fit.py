@@ -41,18 +41,16 @@ def test_last_checkpoint_is_plain_tensors_of_the_last_step(molecule_run: Path) -
     assert checkpoint["global_step"] == 2
 
 
-@pytest.mark.parametrize("domain", ["molecule", "volume"])
 def test_a_run_in_bfloat16_clips_its_gradients_and_logs_the_figures_of_float32(
-    domain: str, request: pytest.FixtureRequest, tmp_path: Path
+    molecule_config: Path, molecule_run: Path, tmp_path: Path
 ) -> None:
-    config, run = (request.getfixturevalue(f"{domain}_{kind}") for kind in ("config", "run"))
     low = fit(
         [
-            *("--config", str(config), "--trainer.default_root_dir", str(tmp_path)),
+            *("--config", str(molecule_config), "--trainer.default_root_dir", str(tmp_path)),
             *("--trainer.precision", "bf16-mixed", "--trainer.gradient_clip_val", "1.0"),
         ]
     )
-    figures = [read_rows(folder / "metrics.csv") for folder in (low, run)]
+    figures = [read_rows(folder / "metrics.csv") for folder in (low, molecule_run)]
     first = [next(float(row["train/loss"]) for row in rows if "train/loss" in row) for rows in figures]
     assert first[0] == pytest.approx(first[1], rel=1e-2)  # before any step: weights and noise are the same
 
