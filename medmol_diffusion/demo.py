@@ -65,7 +65,7 @@ def run_demo(out: Path, molecules: int = 100, steps: int = STEPS) -> Path:
     say = Console().print
     out.mkdir(parents=True, exist_ok=True)
     report = Report("medmol_diffusion demo", f"Version {__version__}. All of this was made on this machine just now.")
-    say(f"[bold]1/3 molecules[/]: {molecules} by {MOLECULES}, 50 steps")
+    say(f"[bold]1/3 molecules[/]: {molecules} by {MOLECULES}")
     _molecules(out, report, molecules)
     say(f"[bold]2/3 scans[/]: six heads by {SCANS}, and lesions in heads it has not seen")
     _scans(out, report)
